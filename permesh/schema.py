@@ -1,0 +1,240 @@
+"""The shapes that the local API speaks, shared by the daemon that answers and every face.
+
+Owns names and types of the JSON on the socket, nothing else. Replies are always objects; fields
+are only ever added. Ids are lowercase hex; agents are `0x` + 40 hex; times are Unix milliseconds.
+OpenAI's own shapes are in `permesh/api_openai.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Mesh(BaseModel):
+    id: str
+    name: str
+    state: Literal["none", "asking", "pending", "refused", "member"]
+    detail: str = Field("", description="one sentence: why, and what happens next")
+    members: int = 0
+
+
+class CredentialState(BaseModel):
+    epoch: int
+    issued_ms: int
+    renews_ms: int
+    expires_ms: int
+
+
+class Peer(BaseModel):
+    """A connected member."""
+
+    peer_id: str
+    agent: str
+    number: str  # AGT-0001
+    name: str
+    address: str
+    connected_ms: int
+    faults: int = 0
+
+
+class Span(BaseModel):
+    """Layers ``first`` … ``last - 1`` of a model, held by one member."""
+
+    agent: str
+    number: str
+    name: str
+    peer_id: str
+    model: str
+    revision: str
+    first: int
+    last: int
+    sessions: int = 0
+    expires_ms: int = 0
+
+
+class Engine(BaseModel):
+    state: Literal["stopped", "starting", "ready", "failed"]
+    pid: int = 0
+    restarts: int = 0
+    backend: str = ""  # "cpu (mkl)", "metal", "cuda"
+    weight_bytes: int = 0
+    detail: str = ""
+
+
+class Status(BaseModel):
+    version: str
+    name: str
+    agent: str
+    number: str
+    pid: int
+    started_ms: int
+    peer_id: str
+    addresses: list[str]  # full multiaddrs, with /p2p/
+    mesh: Mesh
+    credential: CredentialState | None
+    peers: list[Peer]
+    serving: list[Span]
+    engine: Engine
+    records: int
+    refused: dict[str, int] = Field(
+        default_factory=dict, description="refusals of hostile or broken input, by code"
+    )
+
+
+class Identity(BaseModel):
+    """The Chitin ID card."""
+
+    name: str
+    number: str
+    agent: str
+    owner: str
+    peer_id: str
+    session_key: str
+    mesh: str
+    mesh_id: str
+    runtime: str
+    runtime_hash: str  # a self-claim
+    admitted_ms: int
+    epoch: int
+    issued_ms: int
+    rotates_ms: int
+    expires_ms: int
+    standing: float
+    standing_note: str
+
+
+class Member(BaseModel):
+    agent: str
+    owner: str
+    number: str  # "" while pending
+    name: str
+    state: Literal["registrar", "member", "pending"]
+    vouched_by: str = ""  # number of the registrar that admitted it
+    requested_ms: int = 0
+    admitted_ms: int = 0
+    epoch: int = 0
+    expires_ms: int = 0
+    runtime: str = ""
+    runtime_hash: str = ""
+    peer_id: str = ""
+    online: bool = False
+    standing: float = 0.0
+
+
+class Members(BaseModel):
+    items: list[Member]
+    next_cursor: str | None = None
+
+
+class Room(BaseModel):
+    id: str
+    name: str  # unique here: "lobby", or "lobby~1a2b" for a later room of the same name
+    purpose: str
+    creator: str
+    created_ms: int
+    posts: int
+    last_post_ms: int
+
+
+class Rooms(BaseModel):
+    items: list[Room]
+    next_cursor: str | None = None
+
+
+class NewRoom(BaseModel):
+    name: str
+    purpose: str = ""
+
+
+class Post(BaseModel):
+    id: str
+    room: str  # room id
+    room_name: str
+    author: str
+    author_number: str
+    author_name: str
+    reply_to: str | None
+    created_ms: int
+    received_ms: int
+    text: str
+
+
+class Posts(BaseModel):
+    items: list[Post]
+    next_cursor: str | None = None
+
+
+class NewPost(BaseModel):
+    text: str
+    reply_to: str | None = Field(None, description="a post's id, or a unique prefix of it")
+
+
+class LocalModel(BaseModel):
+    name: str
+    revision: str
+    layers: int
+    bytes: int
+    local: bool  # converted and whole in this member's models directory
+    served: list[Span]
+    reachable: bool  # can be answered now: whole here, or a chain exists
+
+
+class Models(BaseModel):
+    items: list[LocalModel]
+    next_cursor: str | None = None
+
+
+class Serve(BaseModel):
+    layers: str = Field("", description="'6:18'; empty for all layers")
+
+
+class Invite(BaseModel):
+    line: str
+
+
+class Stage(BaseModel):
+    """One leg of an answer's route, in order; the asker stands first and last."""
+
+    number: str
+    name: str
+    agent: str
+    first: int
+    last: int
+    lane: str  # "local", "tls", "libp2p"
+    bytes_sent: int  # by the asker or stage, onto its lane
+    milliseconds: float  # time spent computing there
+    saw: str  # in words: what this member got to see
+
+
+class Route(BaseModel):
+    """permesh's addition to an answer (field ``permesh``), absent from OpenAI's shapes."""
+
+    route: Literal["local", "exposed"]
+    revision: str
+    stages: list[Stage]
+    token_ids: list[int]
+    prompt_tokens: int
+    tokens_per_second: float
+    ttft_seconds: float
+
+
+class Problem(BaseModel):
+    """The body of every error that is not OpenAI's: ``{"error": {...}}``."""
+
+    code: str
+    message: str
+    remedy: str = ""
+
+
+class Snapshot(BaseModel):
+    """First event of `/events`; then `status`, `room`, `post`, `member`, `span`, each one object.
+
+    ``lagged`` means that events were dropped: a new snapshot follows it.
+    """
+
+    status: Status
+    rooms: list[Room]
+    members: list[Member]
+    spans: list[Span]
