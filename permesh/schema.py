@@ -220,6 +220,21 @@ class Route(BaseModel):
     ttft_seconds: float
 
 
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Delta(BaseModel):
+    """A piece of a streamed answer, as the clients hand it on; totals come with the last."""
+
+    text: str = ""
+    finish_reason: Literal["stop", "length"] | None = None
+    usage: Usage | None = None
+    route: Route | None = None
+
+
 class Problem(BaseModel):
     """The body of every error that is not OpenAI's: ``{"error": {...}}``."""
 
@@ -238,3 +253,19 @@ class Snapshot(BaseModel):
     rooms: list[Room]
     members: list[Member]
     spans: list[Span]
+
+
+class Lagged(BaseModel):
+    missed: int = Field(0, description="how many events were dropped, where that is known")
+
+
+# Each event of `/events` by its name. A reader skips a name that it does not know.
+EVENT_SHAPES: dict[str, type[BaseModel]] = {
+    "snapshot": Snapshot,
+    "status": Status,
+    "room": Room,
+    "post": Post,
+    "member": Member,
+    "span": Span,
+    "lagged": Lagged,
+}
