@@ -17,8 +17,9 @@ from typing import Self
 import httpx
 from httpx_sse import EventSource
 
-from .. import schema
-from ..config import Home
+from permesh import schema
+from permesh.config import Home
+
 from . import calls
 from .calls import PAGE, Event, Message, Order, RoutePreference, Shape
 

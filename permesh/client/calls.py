@@ -17,8 +17,8 @@ import httpx
 from httpx_sse import ServerSentEvent
 from pydantic import BaseModel, ValidationError
 
-from .. import schema
-from ..errors import PermeshError
+from permesh import schema
+from permesh.errors import PermeshError
 
 # The daemon answers every call from its own store; what takes longer than this is stuck.
 CALL_SECONDS = 30.0
