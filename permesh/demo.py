@@ -145,9 +145,7 @@ class Demo:
             wait_for(
                 f"{member.name}'s request to reach atlas",
                 MEET_SECONDS,
-                lambda agent=agent: any(
-                    m.agent == agent for m in self.atlas.client.members().items
-                ),
+                partial(self._atlas_knows, agent),
             )
             admitted = self.atlas.client.admit(agent)
             self.say(f"   atlas admits {admitted.name} as {admitted.number}")

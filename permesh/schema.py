@@ -2,7 +2,7 @@
 
 Owns names and types of the JSON on the socket, nothing else. Replies are always objects; fields
 are only ever added. Ids are lowercase hex; agents are `0x` + 40 hex; times are Unix milliseconds.
-OpenAI's own shapes are in `permesh/api_openai.py`.
+OpenAI's own shapes are in `permesh/api/openai_shapes.py`.
 """
 
 from __future__ import annotations
