@@ -1,0 +1,1 @@
+"""A model pooled by layers: offers, chains, sessions and the engine that computes."""
