@@ -1,0 +1,153 @@
+"""One SQLite file: how it is opened, migrated, written in transactions, and how it fails.
+
+Owns pragmas, migrations and the translation of SQLite's errors into words for people. Must never
+know what the rows mean: that is `permesh/store.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import PermeshError
+
+# How long a connection waits for the other one's lock; writers are serialised above, so this is
+# met only when another program has the file open.
+BUSY_TIMEOUT_MS = 5_000
+
+# Number n brings a database from user_version n - 1 to n. Only ever append.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE records (
+        position INTEGER PRIMARY KEY,
+        id BLOB NOT NULL UNIQUE,
+        scope INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        author BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        prev BLOB NOT NULL,
+        created_ms INTEGER NOT NULL,
+        received_ms INTEGER NOT NULL,
+        header BLOB NOT NULL,
+        signature BLOB NOT NULL,
+        body BLOB
+    );
+    CREATE INDEX records_by_scope ON records (scope, id);
+    CREATE INDEX records_by_author ON records (author, seq, id);
+    CREATE TABLE forks (
+        author BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        id_a BLOB NOT NULL REFERENCES records (id),
+        id_b BLOB NOT NULL REFERENCES records (id),
+        PRIMARY KEY (author, seq)
+    );
+    CREATE TABLE sums (scope INTEGER PRIMARY KEY, count INTEGER NOT NULL, total BLOB NOT NULL);
+    CREATE TABLE views (name TEXT PRIMARY KEY, version INTEGER NOT NULL);
+    CREATE TABLE keep (key TEXT PRIMARY KEY, value BLOB NOT NULL);
+    """,
+)
+
+
+class Database:
+    """A connection for one thread at a time; raises ``PermeshError`` with a ``store.*`` code."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        with self._translated():
+            if not read_only:
+                # SQLite gives its -wal and -shm files the mode of the database.
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            self.connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+            )
+            try:
+                self.connection.execute("PRAGMA foreign_keys = ON")
+                if read_only:
+                    self.connection.execute("PRAGMA query_only = ON")
+                else:
+                    self.connection.execute("PRAGMA journal_mode = WAL")
+                    # A commit has reached the disk when it returns: what was confirmed stays.
+                    self.connection.execute("PRAGMA synchronous = FULL")
+                    self._migrate()
+            except BaseException:
+                self.connection.close()
+                raise
+
+    def close(self) -> None:
+        with self._translated():
+            self.connection.close()
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._translated():
+            return self.connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Cursor]:
+        """All of the block is committed, or, whatever it raises, none of it."""
+        with self._translated(), closing(self.connection.cursor()) as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.rollback()
+                raise
+
+    def _migrate(self) -> None:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise PermeshError(
+                "store.newer",
+                f"{self.path} was written by a newer release (format {version}, "
+                f"and this one knows {len(MIGRATIONS)}).",
+                "Upgrade permesh.",
+            )
+        for number in range(version, len(MIGRATIONS)):
+            with self.transaction() as cursor:
+                for statement in MIGRATIONS[number].split(";"):
+                    cursor.execute(statement)
+                cursor.execute(f"PRAGMA user_version = {number + 1}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise _as_permesh_error(error, self.path) from error
+
+
+def _as_permesh_error(error: sqlite3.Error | OSError, path: Path) -> PermeshError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC:
+        return PermeshError(
+            "store.full",
+            f"The disk that holds {path} is full; nothing was saved.",
+            "Free some space and try again.",
+            http_status=507,
+        )
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return PermeshError(
+            "store.corrupt",
+            f"{path} is damaged or is not a permesh database.",
+            "Move it away: what the mesh knows comes back by sync.",
+            http_status=500,
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return PermeshError(
+            "store.busy",
+            f"Another program keeps {path} locked.",
+            "Close that program and try again.",
+            http_status=503,
+        )
+    return PermeshError(
+        "store.unavailable",
+        f"{path} cannot be read or written: {error}.",
+        "Check that the directory exists, is yours and is writable.",
+        http_status=500,
+    )

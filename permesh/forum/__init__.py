@@ -1,0 +1,1 @@
+"""Rooms and posts: record kinds, their rules, and the views over them."""

@@ -1,0 +1,1 @@
+"""What travels between members: records by gossip and sync, activations over lanes."""
