@@ -219,12 +219,7 @@ def explained() -> Iterator[None]:
     except httpx.ConnectError as error:
         raise _unreachable(error) from error
     except httpx.TimeoutException as error:
-        raise PermeshError(
-            "daemon.slow",
-            "The daemon did not answer in time.",
-            "See what it is doing in daemon.log in the home; start it again if it is stuck.",
-            http_status=504,
-        ) from error
+        raise _busy() from error
     except httpx.TransportError as error:
         raise PermeshError(
             "daemon.gone",
@@ -243,9 +238,20 @@ def _unreachable(error: BaseException) -> PermeshError:
                 "The daemon's socket belongs to another user.",
                 "Run this as the user who started the daemon, or choose a home with --home.",
             )
+        if isinstance(cause, OSError) and cause.errno == errno.EAGAIN:
+            return _busy()
         cause = cause.__cause__ or cause.__context__
     return PermeshError(
         "daemon.absent", "No daemon is running on this home.", "Start one with: permesh daemon"
+    )
+
+
+def _busy() -> PermeshError:
+    return PermeshError(
+        "daemon.slow",
+        "The daemon did not answer in time.",
+        "See what it is doing in daemon.log in the home; start it again if it is stuck.",
+        http_status=504,
     )
 
 

@@ -1,0 +1,105 @@
+"""What every request must pass before the application sees it.
+
+Owns the refusal of browsers and the limits on bodies. Must never know a path's meaning.
+"""
+
+from __future__ import annotations
+
+import trio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from permesh.errors import PermeshError
+
+from .problems import problem_response
+
+# A post is at most 32 KiB; a long conversation for a model is the largest body.
+MAX_BODY_BYTES = 1024 * 1024
+BODY_SECONDS = 30.0
+
+
+class Guard:
+    """Reads each body whole, within its limits, and hands it on in one piece.
+
+    An application that answers without reading the body would leave hypercorn's queue full and
+    its connection stuck, so nothing gets past here unread.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            body = await _read_body(receive)
+            _refuse_browsers(scope)
+        except PermeshError as error:
+            await _answer_while_draining(scope, receive, send, error)
+            return
+        if body is not None:
+            await self._app(scope, _replay(body, receive), send)
+
+
+def _refuse_browsers(scope: Scope) -> None:
+    """A web page cannot reach a Unix socket; if one does, through some bridge, it ends here."""
+    if any(name == b"origin" for name, _ in scope["headers"]):
+        raise PermeshError(
+            "request.origin",
+            "Requests from web pages are refused.",
+            "Speak to the socket from a program, without an Origin header.",
+            http_status=403,
+        )
+
+
+async def _read_body(receive: Receive) -> bytes | None:
+    """None when the client left before the end."""
+    body = bytearray()
+    with trio.move_on_after(BODY_SECONDS):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY_BYTES:
+                raise PermeshError(
+                    "request.too_long",
+                    f"The request's body is over {MAX_BODY_BYTES} bytes (1 MiB).",
+                    "Send less at once.",
+                    http_status=413,
+                )
+            if not message.get("more_body", False):
+                return bytes(body)
+    raise PermeshError(
+        "request.slow",
+        f"The request's body did not come within {BODY_SECONDS:.0f} s.",
+        "Send it at once.",
+        http_status=408,
+    )
+
+
+async def _answer_while_draining(
+    scope: Scope, receive: Receive, send: Send, error: PermeshError
+) -> None:
+    async def drain() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drain)
+        await problem_response(scope["path"], error)(scope, receive, send)
+        nursery.cancel_scope.cancel()
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    unread = True
+
+    async def replay() -> Message:
+        nonlocal unread
+        if unread:
+            unread = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replay

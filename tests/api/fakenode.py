@@ -1,0 +1,339 @@
+"""A node in memory: lists for rooms and posts, words for answers, and no swarm behind it.
+
+It behaves, where the API depends on it, as the daemon's own does: live events with a snapshot
+first, ordered paging, answers that stop when their context is left. `Daemon` runs it behind the
+real API in a thread, for clients that block.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+
+import trio
+
+from permesh import schema
+from permesh.api import serve_api
+from permesh.api.problems import explain
+from permesh.config import Home
+from permesh.errors import NotFound, PermeshError
+from permesh.node import ChatDelta, ChatRequest, NodeEvent
+
+AGENT = "0x" + "a1" * 20
+OWNER = "0x" + "b2" * 20
+MODEL = "tiny"
+BIG_MODEL = "org/big-model"
+WORDS = ("Bees ", "carry ", "pollen ", "between ", "trees.")
+NOW = 1_760_000_000_000
+RENEWS, EXPIRES = 48 * 3_600_000, 72 * 3_600_000
+
+ROUTE = schema.Route(
+    route="exposed",
+    revision="ab" * 32,
+    stages=[
+        schema.Stage(
+            number="AGT-0001", name="atlas", agent=AGENT, first=0, last=6, lane="local",
+            bytes_sent=2304, milliseconds=1.5, saw="everything",
+        ),
+        schema.Stage(
+            number="AGT-0002", name="birch", agent=OWNER, first=6, last=18, lane="tls",
+            bytes_sent=4608, milliseconds=3.0, saw="activations",
+        ),
+    ],
+    token_ids=[1, 2, 3, 4, 5],
+    prompt_tokens=7,
+    tokens_per_second=20.0,
+    ttft_seconds=0.25,
+)  # fmt: skip
+
+
+class FakeNode:
+    def __init__(self) -> None:
+        self.all_rooms: list[schema.Room] = []
+        self.all_posts: list[schema.Post] = []
+        self.pending = {"0x" + "c3" * 20: "coral"}
+        self.served: dict[str, schema.Span] = {}
+        self.asked: list[ChatRequest] = []
+        self.listeners: set[trio.MemorySendChannel[NodeEvent]] = set()
+        self.answering = 0  # chat contexts that are open
+        self.changed = trio.Condition()
+
+    async def status(self) -> schema.Status:
+        return schema.Status(
+            version="0.1.0", name="atlas", agent=AGENT, number="AGT-0001", pid=1, started_ms=NOW,
+            peer_id="12D3KooW", addresses=["/ip4/127.0.0.1/tcp/9470/p2p/12D3KooW"],
+            mesh=schema.Mesh(id="cd" * 32, name="orchard", state="member", members=2),
+            credential=schema.CredentialState(
+                epoch=0, issued_ms=NOW, renews_ms=NOW + RENEWS, expires_ms=NOW + EXPIRES
+            ),
+            peers=[], serving=list(self.served.values()),
+            engine=schema.Engine(state="stopped"), records=len(self.all_posts),
+        )  # fmt: skip
+
+    async def identity(self) -> schema.Identity:
+        return schema.Identity(
+            name="atlas", number="AGT-0001", agent=AGENT, owner=OWNER, peer_id="12D3KooW",
+            session_key="ef" * 32, mesh="orchard", mesh_id="cd" * 32, runtime="permesh/0.1.0",
+            runtime_hash="01" * 32, admitted_ms=NOW, epoch=0, issued_ms=NOW,
+            rotates_ms=NOW + RENEWS, expires_ms=NOW + EXPIRES, standing=1.0,
+            standing_note="a founding registrar",
+        )  # fmt: skip
+
+    def _members(self) -> list[schema.Member]:
+        first = schema.Member(
+            agent=AGENT,
+            owner=OWNER,
+            number="AGT-0001",
+            name="atlas",
+            state="registrar",
+            online=True,
+        )
+        waiting = [
+            schema.Member(agent=agent, owner=OWNER, number="", name=name, state="pending")
+            for agent, name in self.pending.items()
+        ]
+        return [first, *waiting]
+
+    async def members(self, cursor: str | None, limit: int) -> schema.Members:
+        items, following = _page(self._members(), cursor, limit)
+        return schema.Members(items=items, next_cursor=following)
+
+    async def admit(self, agent: str) -> schema.Member:
+        for address, name in self.pending.items():
+            if agent in (address, name):
+                del self.pending[address]
+                return schema.Member(
+                    agent=address, owner=OWNER, number="AGT-0002", name=name, state="member"
+                )
+        raise NotFound("member.unknown", f"Nobody called '{agent}' asks to be let in.")
+
+    async def invite(self) -> schema.Invite:
+        return schema.Invite(line="permesh1:AAAA")
+
+    async def rooms(self, cursor: str | None, limit: int) -> schema.Rooms:
+        items, following = _page(self.all_rooms, cursor, limit)
+        return schema.Rooms(items=items, next_cursor=following)
+
+    async def create_room(self, room: schema.NewRoom) -> schema.Room:
+        made = schema.Room(
+            id=f"{len(self.all_rooms) + 1:064x}", name=room.name, purpose=room.purpose,
+            creator=AGENT, created_ms=NOW, posts=0, last_post_ms=0,
+        )  # fmt: skip
+        self.all_rooms.append(made)
+        await self.tell("room", made)
+        return made
+
+    def _room(self, ref: str) -> schema.Room:
+        for room in self.all_rooms:
+            if ref in (room.name, room.id):
+                return room
+        raise NotFound(
+            "room.unknown", f"There is no room '{ref}'.", "List the rooms with: permesh room list"
+        )
+
+    async def posts(self, room: str, cursor: str | None, limit: int, order: str) -> schema.Posts:
+        wanted = self._room(room).id
+        found = [post for post in self.all_posts if post.room == wanted]
+        items, following = _page(found if order == "asc" else found[::-1], cursor, limit)
+        return schema.Posts(items=items, next_cursor=following)
+
+    async def post(self, room: str, post: schema.NewPost) -> schema.Post:
+        if len(post.text.encode()) > 32 * 1024:
+            raise PermeshError("post.too_long", "The post is over 32 KiB.", "Shorten it.")
+        return await self.receive(self._room(room), post.text, post.reply_to)
+
+    async def receive(
+        self, room: schema.Room, text: str, reply_to: str | None = None
+    ) -> schema.Post:
+        made = schema.Post(
+            id=f"{len(self.all_posts) + 0xF000:064x}", room=room.id, room_name=room.name,
+            author=AGENT, author_number="AGT-0001", author_name="atlas", reply_to=reply_to,
+            created_ms=NOW + len(self.all_posts), received_ms=NOW + len(self.all_posts), text=text,
+        )  # fmt: skip
+        self.all_posts.append(made)
+        await self.tell("post", made)
+        return made
+
+    async def models(self, cursor: str | None, limit: int) -> schema.Models:
+        items = [
+            schema.LocalModel(
+                name=name, revision="ab" * 32, layers=30, bytes=270_000_000, local=here,
+                served=[span for span in self.served.values() if span.model == name],
+                reachable=here,
+            )
+            for name, here in ((MODEL, True), (BIG_MODEL, True), ("nowhere", False))
+        ]  # fmt: skip
+        page, following = _page(items, cursor, limit)
+        return schema.Models(items=page, next_cursor=following)
+
+    async def serve(self, model: str, layers: str) -> schema.Span:
+        self._known(model)
+        first, _, last = (layers or "0:30").partition(":")
+        if int(last) > 30:
+            raise PermeshError("layers.invalid", f"{model} has 30 layers.", "Choose 0:30.")
+        self.served[model] = schema.Span(
+            agent=AGENT, number="AGT-0001", name="atlas", peer_id="12D3KooW", model=model,
+            revision="ab" * 32, first=int(first), last=int(last),
+        )  # fmt: skip
+        return self.served[model]
+
+    async def stop_serving(self, model: str) -> None:
+        self._known(model)
+        self.served.pop(model, None)
+
+    def _known(self, model: str) -> None:
+        if model not in (MODEL, BIG_MODEL):
+            raise NotFound(
+                "model.unknown", f"The model '{model}' is not here.",
+                "Fetch it with: permesh model fetch NAME",
+            )  # fmt: skip
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[NodeEvent]]:
+        send, receive = trio.open_memory_channel[NodeEvent](64)
+        members = self._members()
+        snapshot = schema.Snapshot(
+            status=await self.status(), rooms=self.all_rooms, members=members, spans=[]
+        )
+        send.send_nowait(NodeEvent("snapshot", snapshot))
+        await self._change(partial(self.listeners.add, send))
+        try:
+            yield receive
+        finally:
+            self.listeners.discard(send)
+            with trio.CancelScope(shield=True):
+                await self._change(lambda: None)
+
+    async def tell(self, name: str, data: schema.BaseModel) -> None:
+        for listener in self.listeners:
+            with suppress(trio.WouldBlock):  # a listener that lags misses events
+                listener.send_nowait(NodeEvent(name, data))
+        await trio.lowlevel.checkpoint()
+
+    @asynccontextmanager
+    async def chat(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[ChatDelta]]:
+        self._known(request.model)
+        self.asked.append(request)
+        await self._change(partial(self._count, 1))
+        try:
+            async with trio.open_nursery() as nursery:  # as the daemon's own answers do
+                send, receive = trio.open_memory_channel[ChatDelta](0)
+                failure: list[PermeshError] = []
+                nursery.start_soon(self._answer, request, send, failure)
+                yield _deltas(receive, failure)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._change(partial(self._count, -1))
+
+    async def _answer(
+        self,
+        request: ChatRequest,
+        send: trio.MemorySendChannel[ChatDelta],
+        failure: list[PermeshError],
+    ) -> None:
+        """What is asked decides how it goes: 'silence', 'break', 'endless', else the words."""
+        kind = request.messages[-1].content
+        limit = request.max_tokens or len(WORDS)
+        async with send:
+            if kind == "silence":
+                await trio.sleep_forever()
+            while kind == "endless":
+                await send.send(ChatDelta("again and again " * 256))
+            for count, word in enumerate(WORDS[:limit], 1):
+                await send.send(ChatDelta(word))
+                if kind == "break" and count == 2:
+                    failure.append(
+                        PermeshError(
+                            "stage.lost", "AGT-0002 went away.", "Ask again.", http_status=502
+                        )
+                    )
+                    return
+            reason = "length" if limit < len(WORDS) else "stop"
+            await send.send(ChatDelta("", reason, 7, min(limit, len(WORDS)), ROUTE))
+
+    def _count(self, change: int) -> None:
+        self.answering += change
+
+    async def _change(self, change: partial[None]) -> None:
+        async with self.changed:
+            change()
+            self.changed.notify_all()
+
+    async def until(self, condition) -> None:
+        """Wait until ``condition()`` of this node holds."""
+        async with self.changed:
+            while not condition():
+                await self.changed.wait()
+
+
+async def _deltas(receive, failure) -> AsyncIterator[ChatDelta]:
+    async for delta in receive:
+        yield delta
+    if failure:
+        raise failure[0]
+
+
+def _page(items: list, cursor: str | None, limit: int) -> tuple[list, str | None]:
+    start = int(cursor or 0)
+    end = start + limit
+    return items[start:end], str(end) if end < len(items) else None
+
+
+class Daemon:
+    """The fake node behind the real API, in a thread with a trio loop of its own."""
+
+    def __init__(self, home: Home, node: FakeNode, **options) -> None:
+        self.home = home
+        self.node = node
+        self._options = options
+        self._ready = threading.Event()
+        self._error: PermeshError | None = None
+        self._thread = threading.Thread(target=trio.run, args=(self._run,))
+
+    async def _run(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._scope = trio.CancelScope()
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(partial(serve_api, self.node, self.home, **self._options))
+                    self._ready.set()
+        except Exception as error:
+            self._error = explain(error)
+        finally:
+            self._ready.set()
+
+    def __enter__(self):
+        self._thread.start()
+        self._ready.wait(10)
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._token.run_sync_soon(self._scope.cancel)
+            self._thread.join(10)
+        assert not self._thread.is_alive(), "the daemon did not end"
+
+    def run(self, function, *arguments):
+        """Call an async function of the node inside the daemon's loop, within 10 s."""
+
+        async def bounded():
+            with trio.fail_after(10):
+                return await function(*arguments)
+
+        return trio.from_thread.run(bounded, trio_token=self._token)
+
+
+@contextmanager
+def running(home: Home, node: FakeNode | None = None, **options):
+    with Daemon(home, node or FakeNode(), **options) as daemon:
+        yield daemon
