@@ -20,24 +20,28 @@ where a libp2p stream does: py-libp2p moves a kilobyte in 1.8 ms, the socket in 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import secrets
 import ssl
 import struct
-import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from permesh.errors import PermeshError, Refused
 from permesh.records import pack, unpack
+
+from .lane_socket import (
+    SOCKET_ERRORS,
+    TOKEN_BYTES,
+    SocketPipe,
+    dial,
+    server_context,
+    take_token,
+    welcome,
+)
+from .wire import Framed
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # libp2p brings the stubs that mypy reads trio by
@@ -50,7 +54,6 @@ MAX_PAYLOAD = 64 * 1024 * 1024
 MAX_PURPOSE = 64
 MAX_CERTIFICATE = 2048  # ours has about 360 bytes
 MAX_EXCHANGE = 4096
-TOKEN_BYTES = 32
 
 TOKEN_LIFE_S = 10.0
 DIRECT_S = 2.0  # to connect, shake hands and be known; then the libp2p stream serves
@@ -58,8 +61,8 @@ EXCHANGE_S = 5.0  # for each message of the exchange
 HANDSHAKE_S = 3.0  # a connection that has not shown its token by then is closed
 BEAT_S = 2.0  # an idle lane says that it is alive
 SILENCE_S = 10.0  # without a byte for so long, the lane is lost
+FRAME_S = 30.0  # from a frame's first byte to its last
 SEND_S = 10.0  # a peer that does not read for so long, loses its lane
-CLOSE_S = 0.5
 
 MAX_TOKENS = 64
 MAX_TOKENS_PER_PEER = 8
@@ -69,25 +72,11 @@ MAX_LANES_PER_PEER = 32
 
 _PREFIX = struct.Struct(">II")  # header length, payload length; 0, 0 is a heartbeat
 _BEAT = _PREFIX.pack(0, 0)
-_KNOWN = b"\x01"
-_READ = 256 * 1024
 _JOIN_BELOW = 64 * 1024  # up to here one copy is cheaper than a second TLS record and send
-# One libp2p message of a lane; larger writes are faster over yamux, up to about a megabyte.
-_CHUNK = 1024 * 1024
 
 
 class LaneLost(PermeshError):
     """The lane ended: closed by the peer, silent for too long, or not taking what we send."""
-
-
-class Framed(Protocol):
-    """Messages over one libp2p stream (`permesh/p2p/wire.py`); ``b""`` is never a message."""
-
-    async def send(self, message: bytes) -> None: ...
-
-    async def receive(self, deadline: float | None = None) -> bytes: ...
-
-    async def aclose(self) -> None: ...
 
 
 class _Pipe(Protocol):
@@ -100,40 +89,19 @@ class _Pipe(Protocol):
     async def aclose(self) -> None: ...
 
 
-class _SocketPipe:
-    def __init__(self, stream: trio.SSLStream) -> None:
-        self._stream = stream
-
-    async def send(self, data: bytes | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(_READ))
-
-    async def aclose(self) -> None:
-        await _close_socket(self._stream)
-
-
 class _StreamPipe:
     def __init__(self, stream: Framed) -> None:
         self._stream = stream
 
     async def send(self, data: bytes | memoryview) -> None:
-        for start in range(0, len(data), _CHUNK):
-            await self._stream.send(bytes(data[start : start + _CHUNK]))
+        for start in range(0, len(data), self._stream.limit):
+            await self._stream.send(bytes(data[start : start + self._stream.limit]), SEND_S)
 
     async def receive(self) -> bytes:
-        return await self._stream.receive()
+        return await self._stream.receive(deadline=None)
 
     async def aclose(self) -> None:
-        with trio.move_on_after(CLOSE_S):
-            await self._stream.aclose()
-
-
-async def _close_socket(stream: trio.SSLStream) -> None:
-    with trio.move_on_after(CLOSE_S), contextlib.suppress(trio.BrokenResourceError):
-        await stream.aclose()  # says goodbye, which a peer that does not read would block
-    await trio.aclose_forcefully(stream.transport_stream)
+        await self._stream.aclose()
 
 
 class Lane:
@@ -190,8 +158,7 @@ class Lane:
             raise LaneLost("lane.closed", "The lane to the peer is gone.") from error
         except trio.Cancelled:
             # Part of a frame may be out, and nothing that follows it would be understood.
-            with trio.CancelScope(shield=True):
-                await self.aclose()
+            await self.aclose()
             raise
         finally:
             self._sending.release()
@@ -208,11 +175,18 @@ class Lane:
             if not 0 < header_length <= MAX_HEADER or length > max_payload:
                 raise Refused("lane.frame", "A frame on the lane is over the limits.")
             start, end = _PREFIX.size + header_length, _PREFIX.size + header_length + length
-            await self._fill(end)
+            if len(self._buffer) < end:
+                await self._fill_in_time(end)
             with memoryview(self._buffer) as view:
                 header, payload = bytes(view[_PREFIX.size : start]), bytes(view[start:end])
             del self._buffer[:end]
             return header, payload
+
+    async def _fill_in_time(self, length: int) -> None:
+        with trio.move_on_after(FRAME_S):
+            await self._fill(length)
+            return
+        raise LaneLost("lane.slow", "The peer took too long over one frame.")
 
     async def _fill(self, length: int) -> None:
         while len(self._buffer) < length:
@@ -283,7 +257,7 @@ class Lanes:
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and keep lanes alive until cancelled. Started means: the port is bound."""
-        context, self._certificate = await trio.to_thread.run_sync(_server_context)
+        context, self._certificate = await trio.to_thread.run_sync(server_context)
         host, port = self._listen
         try:
             listeners = await trio.open_tcp_listeners(port, host=host)
@@ -306,8 +280,7 @@ class Lanes:
         finally:
             self._port = 0
             for lane in list(self._lanes):
-                with trio.CancelScope(shield=True):
-                    await lane.aclose()
+                await lane.aclose()
 
     async def _beat(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -327,8 +300,7 @@ class Lanes:
         try:
             lane = await self._exchange(stream, peer_id, purpose)
         except BaseException:
-            with trio.CancelScope(shield=True):
-                await _StreamPipe(stream).aclose()
+            await stream.aclose()
             raise
         return lane
 
@@ -340,12 +312,12 @@ class Lanes:
         host = self._host_of(peer_id)
         if host is not None and port:
             with trio.move_on_after(DIRECT_S):
-                direct = await _dial(host, port, certificate, token)
+                direct = await dial(host, port, certificate, token)
         await stream.send(pack([direct is not None]))
         if direct is None:
             return self._track(Lane(_StreamPipe(stream), peer_id, "libp2p"))
-        await _StreamPipe(stream).aclose()
-        return self._track(Lane(_SocketPipe(direct), peer_id, "tls"))
+        await stream.aclose()
+        return self._track(Lane(SocketPipe(direct), peer_id, "tls"))
 
     def _track(self, lane: Lane) -> Lane:
         self._lanes = {known for known in self._lanes if not known.closed.is_set()}
@@ -370,12 +342,11 @@ class Lanes:
         self._check_room(peer_id)
         with self._ticket(peer_id) as (token, ticket):
             await stream.send(pack([self._port, self._certificate, token]))
-            with trio.fail_after(TOKEN_LIFE_S):
-                choice = unpack(await stream.receive(TOKEN_LIFE_S), limit=MAX_EXCHANGE)
+            choice = unpack(await stream.receive(TOKEN_LIFE_S), limit=MAX_EXCHANGE)
             self._tickets.pop(token, None)
             if choice == [True] and ticket.socket is not None:
-                lane = self._track(Lane(_SocketPipe(ticket.socket), peer_id, "tls"))
-                await _StreamPipe(stream).aclose()
+                lane = self._track(Lane(SocketPipe(ticket.socket), peer_id, "tls"))
+                await stream.aclose()
             elif choice == [False]:
                 lane = self._track(Lane(_StreamPipe(stream), peer_id, "libp2p"))
             else:
@@ -383,8 +354,7 @@ class Lanes:
             try:
                 await self._on_lane(lane, peer_id, purpose)
             finally:
-                with trio.CancelScope(shield=True):
-                    await lane.aclose()
+                await lane.aclose()
                 self._lanes.discard(lane)
 
     @contextlib.contextmanager
@@ -415,96 +385,14 @@ class Lanes:
     async def _recognise(
         self, transport: trio.SocketStream, context: ssl.SSLContext
     ) -> _Ticket | None:
-        stream = trio.SSLStream(transport, context, server_side=True, https_compatible=True)
-        with trio.move_on_after(HANDSHAKE_S), contextlib.suppress(*_SOCKET_ERRORS):
-            await stream.do_handshake()
-            ticket = self._tickets.pop(await _read_exactly(stream, TOKEN_BYTES), None)
+        with trio.move_on_after(HANDSHAKE_S), contextlib.suppress(*SOCKET_ERRORS):
+            stream, token = await take_token(transport, context)
+            ticket = self._tickets.pop(token, None)
             if ticket is not None:
                 ticket.socket = stream
-                await stream.send_all(_KNOWN)
+                await welcome(stream)
                 return ticket
         return None
-
-
-_SOCKET_ERRORS = (OSError, ssl.SSLError, trio.BrokenResourceError, trio.ClosedResourceError)
-
-
-async def _dial(host: str, port: int, certificate: bytes, token: bytes) -> trio.SSLStream | None:
-    """The socket, once the other end has shown exactly ``certificate`` and taken the token."""
-    with contextlib.suppress(*_SOCKET_ERRORS):
-        transport = await trio.open_tcp_stream(host, port)
-        try:
-            stream = trio.SSLStream(transport, _CLIENT_CONTEXT, https_compatible=True)
-            await stream.do_handshake()
-            if stream.getpeercert(binary_form=True) == certificate:
-                await stream.send_all(token)
-                if await _read_exactly(stream, len(_KNOWN)) == _KNOWN:
-                    return stream
-        except BaseException:
-            await trio.aclose_forcefully(transport)
-            raise
-        await trio.aclose_forcefully(transport)
-    return None
-
-
-async def _read_exactly(stream: trio.SSLStream, length: int) -> bytes:
-    data = b""
-    while len(data) < length:
-        more = await stream.receive_some(length - len(data))
-        if not more:
-            raise trio.BrokenResourceError("the stream ended early")
-        data += more
-    return data
-
-
-def _client_context() -> ssl.SSLContext:
-    """TLS 1.3 without certificate authorities: `_dial` compares the certificate itself, byte for
-    byte, before it says anything, and the handshake proves that the other end has its key."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-_CLIENT_CONTEXT = _client_context()
-
-
-def _server_context() -> tuple[ssl.SSLContext, bytes]:
-    """A fresh key with its certificate (DER) for one run of the daemon.
-
-    Python's ssl reads keys from files alone, so the key touches the disk for a moment, encrypted
-    under a passphrase that never does.
-    """
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "permesh lane")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        # Pinned by its bytes and thrown away with the process: dates would only add clocks.
-        .not_valid_before(datetime.datetime(2000, 1, 1))
-        .not_valid_after(datetime.datetime(2100, 1, 1))
-        .sign(key, hashes.SHA256())
-    )
-    passphrase = secrets.token_bytes(32).hex()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0  # nobody resumes: a token is good for one handshake
-    with tempfile.TemporaryDirectory(prefix="permesh-") as folder:
-        path = Path(folder) / "lane.pem"
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.BestAvailableEncryption(passphrase.encode()),
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
-        context.load_cert_chain(path, password=passphrase)
-    return context, certificate.public_bytes(serialization.Encoding.DER)
 
 
 def _check_opening(fields: Any) -> bytes:
