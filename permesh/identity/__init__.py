@@ -1,0 +1,1 @@
+"""Who is who: keys, wallets, credentials, admissions, and the roster folded from them."""
