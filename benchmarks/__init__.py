@@ -1,0 +1,1 @@
+"""What permesh must reach, measured on real daemons. Never asserted in a test."""
