@@ -1,0 +1,108 @@
+"""How much of anything a peer may ask, send or make us hold, as far as records go.
+
+Owns the numbers and the counters of rates. Time is passed in, in milliseconds of any clock that
+does not run backwards.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from permesh.records import MAX_RECORD_BYTES
+
+# -- sync
+PAGE_IDS = 4096  # 139 KiB: a page is one message
+WANT_IDS = 512
+BATCH_BYTES = 256 * 1024  # of records in one message
+# Room for a full batch, or for all offers, with the message's own framing.
+SYNC_MESSAGE_BYTES = 288 * 1024
+# Ids that one pull lists in one scope; a larger store needs ranges, which come behind this.
+LISTED_IDS = 1 << 20
+# What one inbound session may ask: a million ids, all of them wanted, is 256 pages and 2,048 wants.
+QUESTIONS = 4096
+
+# -- gossip
+GOSSIP_RECORDS = 64
+GOSSIP_BYTES = 96 * 1024
+GOSSIP_SPACING_MS = 250  # four messages a second: each costs every py-libp2p receiver 6-12 ms
+GOSSIP_HEADS = 64
+# What waits for its turn in gossip; beyond it a hint is sent and sync carries the records.
+BACKLOG_RECORDS = 2048
+BACKLOG_BYTES = 1024 * 1024
+# What may wait to be taken in; gossip is a hint, so what does not fit is left to sync.
+INBOX_MESSAGES = 128
+# Per sender: double of what an honest one sends, and a few that were held up on the way.
+SENDER_BURST = 32
+SENDER_PER_SECOND = 8.0
+# Per author: a thousand at once, and then what four full messages a second carry.
+AUTHOR_BURST = 1024
+AUTHOR_PER_SECOND = 256.0
+RATE_KEYS = 4096
+
+# -- offers
+OFFERS = 64
+OFFER_BYTES = 4 * 1024
+
+# -- the driver
+PULLS = 4  # at once, one per peer
+PEERS = 1024  # that the schedule knows
+SESSIONS = 16  # inbound at once …
+SESSIONS_PER_PEER = 2  # … of which one may be on its way out
+SESSION_BURST = 20
+SESSION_PER_SECOND = 2.0
+OPEN_S = 10.0
+MESSAGE_S = 15.0  # for the peer's next message; it may have to wait for its disk
+SESSION_S = 300.0  # whole; what was taken in is kept, and the next pull goes on from there
+PUBLISH_S = 5.0
+SLICE_S = 0.005  # of checking records, before other tasks of the loop have their turn
+
+# -- intake
+LATER_RECORDS = 1024
+LATER_BYTES = 8 * 1024 * 1024
+LATER_PER_PEER = 256
+
+assert BATCH_BYTES >= MAX_RECORD_BYTES
+assert OFFERS * (OFFER_BYTES + 3) < SYNC_MESSAGE_BYTES
+
+_K = TypeVar("_K")
+
+
+class TokenBucket:
+    """Up to ``burst`` at once, and ``per_second`` in the long run."""
+
+    __slots__ = ("_burst", "_per_ms", "_since", "_tokens")
+
+    def __init__(self, burst: int, per_second: float, now_ms: int) -> None:
+        self._burst = float(burst)
+        self._per_ms = per_second / 1000
+        self._tokens = self._burst
+        self._since = now_ms
+
+    def take(self, now_ms: int, number: int = 1) -> bool:
+        """Take ``number`` if they are there; otherwise take none and say so."""
+        passed = max(0, now_ms - self._since)
+        self._since = max(self._since, now_ms)
+        self._tokens = min(self._burst, self._tokens + passed * self._per_ms)
+        if self._tokens < number:
+            return False
+        self._tokens -= number
+        return True
+
+
+class Rates(Generic[_K]):
+    """A bucket for each key, for the ``RATE_KEYS`` keys that were used last."""
+
+    def __init__(self, burst: int, per_second: float) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._buckets: OrderedDict[_K, TokenBucket] = OrderedDict()
+
+    def take(self, key: _K, now_ms: int, number: int = 1) -> bool:
+        bucket = self._buckets.pop(key, None)
+        if bucket is None:
+            bucket = TokenBucket(self._burst, self._per_second, now_ms)
+            while len(self._buckets) >= RATE_KEYS:
+                self._buckets.popitem(last=False)
+        self._buckets[key] = bucket
+        return bucket.take(now_ms, number)
