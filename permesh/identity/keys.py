@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import base58
 from nacl.signing import SigningKey
 
 from permesh.config import Home
@@ -102,3 +103,12 @@ def _read_seed(path: Path) -> bytes:
     if len(seed) != SEED_BYTES:
         raise PermeshError("keys.damaged", f"The key {path} is damaged.", "Put back a copy of it.")
     return seed
+
+
+def peer_id_of(seed: bytes) -> str:
+    """The libp2p peer id of an Ed25519 seed: base58 of the identity multihash of its public key.
+
+    Source: libp2p's peer id specification, section "Ed25519"; checked in tests against libp2p.
+    """
+    public = bytes(SigningKey(seed).verify_key)
+    return base58.b58encode(b"\x00\x24\x08\x01\x12\x20" + public).decode()

@@ -1,0 +1,397 @@
+"""This member's place in its mesh: its credential, its renewal, and the door for others.
+
+Owns what this member shows and how it judges what others show (the swarm's gate), when a
+credential is renewed, and the way of a request to be let in, at both ends. Must never know how
+streams or records travel.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import trio
+
+from .config import Home
+from .errors import PermeshError, Refused
+from .identity import roster as roster_module
+from .identity.credential import Admission, Credential, Enrolment
+from .identity.genesis import Genesis
+from .identity.hello import Asking, Proof, check_hello
+from .identity.keys import SEED_BYTES, KeyFiles, SessionKey, peer_id_of
+from .identity.roster import Request, Roster
+from .identity.runtime import runtime_hash, runtime_name
+from .identity.wallet import Wallet
+from .p2p.admission import GateVerdict
+from .p2p.journal import Journal, Signing
+from .records import Record
+from .store import AsyncStore, Store
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # what the stubs of trio call it
+
+State = Literal["asking", "pending", "refused", "member"]
+
+# The wall clock jumps when a laptop wakes, so the renewal looks at it rather than sleeping long.
+CHECK_SECONDS = 30.0
+# Requests that wait to be published; more are turned away until these are.
+MAX_ASKING = 64
+# A request is published again when the first is this old, so that it does not lapse.
+REPUBLISH_MS = roster_module.REQUEST_LIFE_MS // 2
+
+# What a home remembers of its mesh, in the store's key-value table.
+GENESIS_KEY = "mesh.genesis"
+ENROLMENT_KEY = "mesh.enrolment"
+BOOTSTRAP_KEY = "mesh.bootstrap"
+ADMISSION_KEY = "mesh.admission"
+CREDENTIAL_KEY = "mesh.credential"
+
+_log = logging.getLogger("permesh.membership")
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The unlocked keys that a running daemon needs: the agent's wallet renews credentials."""
+
+    agent: Wallet
+    peer_seed: bytes
+    files: KeyFiles
+
+    @classmethod
+    def unlock(cls, home: Home, passphrase: str | None) -> Secrets:
+        files = KeyFiles(home)
+        return cls(Wallet.load(files.agent, passphrase), files.load_peer_seed(), files)
+
+    @property
+    def peer_id(self) -> str:
+        return peer_id_of(self.peer_seed)
+
+
+class Membership:
+    """Implements the swarm's ``Gate``. Open it with `Membership.open`."""
+
+    def __init__(
+        self,
+        *,
+        genesis: Genesis,
+        enrolment: Enrolment,
+        admission: Admission | None,
+        roster: Roster,
+        store: AsyncStore,
+        secrets: Secrets,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.genesis = genesis
+        self.enrolment = enrolment
+        self.roster = roster
+        self.agent = enrolment.agent
+        self.peer_id = secrets.peer_id
+        self._admission = admission
+        self._store = store
+        self._secrets = secrets
+        self._now_ms = now_ms
+        self._credential: Credential
+        self._session: SessionKey
+        self._journal: Journal | None = None
+        self._asking: dict[bytes, Proof] = {}
+        self._wake = trio.Event()
+        self._others_say: tuple[State, str] = ("asking", "No member has been reached yet.")
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_renewed: Callable[[], Awaitable[None]] | None = None
+
+    @classmethod
+    async def open(
+        cls, store: AsyncStore, secrets: Secrets, now_ms: Callable[[], int]
+    ) -> Membership:
+        """Read what the home remembers, fold the roster, and hold a current credential.
+
+        Raises ``mesh.none`` if the home belongs to no mesh yet.
+        """
+        genesis, enrolment = await store.read(read_mesh)
+        admission = await store.read(Store.get_value, ADMISSION_KEY)
+        roster = Roster(genesis)
+        for record in await store.read(Store.load_identity_records):
+            roster.apply(record)
+        membership = cls(
+            genesis=genesis,
+            enrolment=enrolment,
+            admission=Admission.decode(admission) if admission else None,
+            roster=roster,
+            store=store,
+            secrets=secrets,
+            now_ms=now_ms,
+        )
+        await membership._take_up_credential()
+        return membership
+
+    def attach(self, on_saved: Callable[[Record], None]) -> Journal:
+        """The journal that signs with this member's current session key."""
+        self._journal = Journal(
+            self._store,
+            mesh=self.genesis.mesh_id,
+            author=self.agent,
+            signing=Signing(self._credential.epoch, self._session.sign),
+            now_ms=self._now_ms,
+            on_saved=on_saved,
+        )
+        return self._journal
+
+    # -- what this member is -----------------------------------------------------------------
+
+    @property
+    def is_member(self) -> bool:
+        return self.is_registrar or self._admission is not None
+
+    @property
+    def is_registrar(self) -> bool:
+        return self.genesis.number_of(self.agent) is not None
+
+    @property
+    def number(self) -> int | None:
+        founder = self.genesis.number_of(self.agent)
+        return founder or (self._admission.number if self._admission else None)
+
+    @property
+    def state(self) -> tuple[State, str]:
+        """And one sentence: why, and what happens next."""
+        return ("member", "") if self.is_member else self._others_say
+
+    @property
+    def credential(self) -> Credential:
+        return self._credential
+
+    def sign(self, digest: bytes) -> bytes:
+        """With the present session key."""
+        return self._session.sign(digest)
+
+    def require_member(self) -> None:
+        if not self.is_member:
+            state, why = self._others_say
+            raise PermeshError(
+                "mesh.not_member",
+                f"This agent is not a member of {self.genesis.name} yet ({state}). {why}",
+                f"A registrar lets it in with: permesh members admit 0x{self.agent.hex()[:8]}",
+                http_status=403,
+            )
+
+    # -- the gate ----------------------------------------------------------------------------
+
+    def hello(self) -> bytes:
+        return Proof(self.enrolment, self._credential, self._admission).encode()
+
+    def check(self, peer_id: str, hello: bytes) -> GateVerdict:
+        found = check_hello(hello, self.genesis, peer_id, self._now_ms(), self.roster.admission)
+        if isinstance(found, Asking):
+            return self._hear(found)
+        known = self.roster.member(found.agent)
+        if known is not None and known.number != found.number:
+            raise Refused("admission.superseded", "Another admission stands for this agent.")
+        shown = Proof.decode(hello).admission
+        lacking = found.proof.admission if shown is None else None
+        return GateVerdict(
+            "admitted",
+            extra=lacking.encode() if lacking else b"",
+            verified=found,
+            expires_ms=found.expires_ms,
+        )
+
+    def _hear(self, asking: Asking) -> GateVerdict:
+        """Someone asks to be let in: tell the registrars by a record of our own."""
+        if not self.is_member:
+            raise Refused(
+                "admission.not_member",
+                "This peer is not a member itself yet.",
+                "Join with an invite of a member.",
+            )
+        if self.roster.owner_is_taken(asking.proof.enrolment.owner):
+            raise Refused(
+                "admission.owner_taken",
+                "This owner has an agent in the mesh already: one human, one agent.",
+                "Use that agent's home.",
+            )
+        if len(self._asking) >= MAX_ASKING and asking.agent not in self._asking:
+            raise Refused(
+                "admission.busy",
+                "Too many requests wait at this member.",
+                "Try again in a few minutes.",
+            )
+        self._asking[asking.agent] = asking.proof
+        self._wake.set()
+        return GateVerdict(
+            "pending",
+            "admission.pending",
+            f"The request is with the registrars of {self.genesis.name}.",
+            f"One of them lets you in with: permesh members admit 0x{asking.agent.hex()[:8]}",
+        )
+
+    def on_verdict(self, peer_id: str, verdict: GateVerdict) -> None:
+        """What a peer found of us; believed only where a signature says so."""
+        before = self.state
+        if verdict.extra and not self.is_member:
+            admission = Admission.decode(verdict.extra)
+            admission.verify(self.enrolment, self.genesis)
+            self._admission = admission
+            self._wake.set()
+        elif not verdict.admitted and not self.is_member:
+            reason = " ".join(part for part in (verdict.message, verdict.remedy) if part)
+            state: State = "pending" if verdict.status == "pending" else "refused"
+            self._others_say = (state, reason)
+        elif verdict.status == "refused":
+            _log.warning("%s refuses this member: %s %s", peer_id, verdict.code, verdict.message)
+        if self.state != before:
+            self.on_change()
+
+    # -- tasks -------------------------------------------------------------------------------
+
+    async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Publish what waits and renew what lapses, until cancelled."""
+        await self._settle()
+        task_status.started()
+        while True:
+            with trio.move_on_after(CHECK_SECONDS):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            try:
+                await self._settle()
+            except PermeshError as error:  # a full disk passes; a lapse of membership does not
+                _log.error("%s", error)
+
+    async def _settle(self) -> None:
+        if self._now_ms() >= self._credential.renews_ms:
+            await self._renew()
+        if not self.is_member:
+            return
+        if self._admission is not None:
+            await self._remember(ADMISSION_KEY, self._admission.encode())
+        await self._publish_credential()
+        while self._asking:
+            agent, proof = next(iter(self._asking.items()))
+            await self._sponsor(proof)
+            self._asking.pop(agent, None)
+
+    async def _sponsor(self, proof: Proof) -> None:
+        agent = proof.enrolment.agent
+        now = self._now_ms()
+        known = {one.enrolment.agent: one for one in self.roster.pending(now)}.get(agent)
+        if self.roster.member(agent) or (known and known.heard_ms + REPUBLISH_MS > now):
+            return
+        await self._append(
+            roster_module.REQUEST,
+            roster_module.request_body(proof),
+            expires_ms=now + roster_module.REQUEST_LIFE_MS,
+        )
+
+    async def admit(self, request: Request) -> None:
+        """As a registrar, let one in; returns when the admission is durable."""
+        if not self.is_registrar:
+            raise PermeshError(
+                "members.not_registrar",
+                "This agent is not a registrar of the mesh.",
+                "Ask a registrar: permesh members shows who is one.",
+                http_status=403,
+            )
+        if self.roster.owner_is_taken(request.enrolment.owner):
+            raise PermeshError(
+                "members.owner_taken",
+                "That owner has an agent in the mesh already.",
+                "One human has one agent; the request lapses by itself.",
+                http_status=409,
+            )
+        admission = Admission.make(
+            request.enrolment, self.roster.next_number(), self._now_ms(), self._secrets.agent
+        )
+        await self._append(
+            roster_module.ADMISSION, roster_module.admission_body(request.enrolment, admission)
+        )
+
+    async def _append(
+        self, kind: str, body: bytes, *, expires_ms: int = 0, signing: Signing | None = None
+    ) -> None:
+        if self._journal is None:
+            raise RuntimeError("attach() comes first")
+        await self._journal.append(kind, body, expires_ms=expires_ms, signing=signing)
+
+    # -- the credential ------------------------------------------------------------------------
+
+    async def _take_up_credential(self) -> None:
+        """Go on with the last credential, or make the next one if it does not serve any more."""
+        data = await self._store.read(Store.get_value, CREDENTIAL_KEY)
+        if data:
+            self._credential = Credential.decode(data)
+            session = self._secrets.files.load_session(self._credential.epoch)
+            if session is not None and self._serves(self._credential, session):
+                self._session = session
+                return
+        await self._renew()
+
+    def _serves(self, credential: Credential, session: SessionKey) -> bool:
+        return (
+            credential.session_key == session.public
+            and credential.agent == self.agent
+            and credential.mesh == self.genesis.mesh_id
+            and credential.peer_id == self.peer_id
+            and credential.runtime_hash == runtime_hash()
+            and credential.issued_ms <= self._now_ms() < credential.renews_ms
+        )
+
+    async def _renew(self) -> None:
+        """Begin the next epoch: key file, then credential, then the record that publishes it."""
+        last = await self._store.read(Store.get_value, CREDENTIAL_KEY)
+        published = self.roster.credential(self.agent)
+        epoch = 1 + max(
+            Credential.decode(last).epoch if last else 0, published.epoch if published else 0
+        )
+        session = self._secrets.files.save_session(epoch, os.urandom(SEED_BYTES))
+        credential = await trio.to_thread.run_sync(
+            lambda: Credential.make(
+                self.enrolment,
+                self._secrets.agent,
+                session_key=session.public,
+                peer_id=self.peer_id,
+                runtime=runtime_name(),
+                runtime_hash=runtime_hash(),
+                epoch=epoch,
+                issued_ms=self._now_ms(),
+            )
+        )
+        await self._remember(CREDENTIAL_KEY, credential.encode())
+        self._credential, self._session = credential, session
+        _log.info("epoch %d begins; its credential holds until %d", epoch, credential.expires_ms)
+        if self._journal is not None:
+            if self.is_member:
+                await self._publish_credential()
+            if self.on_renewed is not None:
+                await self.on_renewed()
+            self.on_change()
+
+    async def _publish_credential(self) -> None:
+        """The first record of an epoch is the credential that its records are checked against."""
+        credential = self._credential
+        published = self.roster.credential(self.agent)
+        if published is not None and published.epoch >= credential.epoch:
+            return
+        proof = Proof(self.enrolment, credential, self._admission)
+        await self._append(
+            roster_module.CREDENTIAL,
+            proof.encode(),
+            signing=Signing(credential.epoch, self._session.sign),
+        )
+
+    async def _remember(self, key: str, value: bytes) -> None:
+        if await self._store.read(Store.get_value, key) != value:
+            await self._store.write(Store.set_value, key, value)
+
+
+def read_mesh(store: Store) -> tuple[Genesis, Enrolment]:
+    """The mesh of this home, and this agent's enrolment in it; raises ``mesh.none``."""
+    genesis, enrolment = store.get_value(GENESIS_KEY), store.get_value(ENROLMENT_KEY)
+    if genesis is None or enrolment is None:
+        raise PermeshError(
+            "mesh.none",
+            "This agent belongs to no mesh yet.",
+            "Found one with 'permesh mesh create NAME', or join one with 'permesh mesh join LINE'.",
+        )
+    return Genesis.decode(genesis), Enrolment.decode(enrolment)

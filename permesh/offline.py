@@ -1,0 +1,238 @@
+"""What a member does before, or without, a running daemon.
+
+Owns `init`, `mesh create`, `mesh join` and the ID card of a home at rest; it holds the daemon's
+lock while it writes. Must never open a connection.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from . import doctor as doctor_module
+from . import schema
+from .config import Config, Home, load_config, render_config
+from .errors import NotFound, PermeshError
+from .forum.views import ForumView
+from .identity.credential import Credential, Enrolment
+from .identity.files import make_private_directory, write_secret
+from .identity.genesis import Genesis, Invite, Registrar, check_name
+from .identity.keys import SEED_BYTES, KeyFiles, peer_id_of
+from .identity.roster import Roster
+from .identity.runtime import runtime_hash, runtime_name
+from .identity.wallet import Wallet, read_keystore
+from .membership import (
+    BOOTSTRAP_KEY,
+    CREDENTIAL_KEY,
+    ENROLMENT_KEY,
+    GENESIS_KEY,
+    read_mesh,
+)
+from .records import pack
+from .store import Store
+
+__all__ = ["create_identity", "create_mesh", "doctor", "identity_card", "join_mesh", "lock_home"]
+
+NO_STANDING = "no completed task yet; standing is earned by tasks, which this release has not"
+
+doctor = doctor_module.examine
+
+
+def create_identity(home: Home, name: str, passphrase: str | None = None) -> None:
+    """Make the owner's and the agent's wallets, the peer key and `config.toml`.
+
+    Raises ``keys.exist`` rather than touch an identity that is there.
+    """
+    check_name(name)
+    files = KeyFiles(home)
+    if files.exist():
+        raise PermeshError(
+            "keys.exist",
+            f"{home.root} holds an identity already.",
+            "Show it with 'permesh id', or choose another home with --home.",
+        )
+    make_private_directory(home.root)
+    make_private_directory(home.keys)
+    with lock_home(home):
+        # The agent's wallet comes last: it is what marks an identity as whole.
+        for path in (files.owner, files.peer):
+            path.unlink(missing_ok=True)  # left by an `init` that was interrupted
+        Wallet.create().save(files.owner, passphrase)
+        write_secret(files.peer, os.urandom(SEED_BYTES))
+        if not home.config.exists():
+            write_secret(home.config, render_config(Config(name=name)).encode())
+        Wallet.create().save(files.agent, passphrase)
+
+
+def create_mesh(home: Home, name: str, passphrase: str | None = None) -> None:
+    """Found a mesh whose first registrar is this agent."""
+    owner, agent, config = _wallets(home, passphrase)
+    now = _now_ms()
+    founder = Registrar(owner.address, agent.address, config.name)
+    genesis = Genesis(check_name(name, "mesh name"), now, os.urandom(16), (founder,))
+    _enter(home, genesis, owner, agent, (), now)
+
+
+def join_mesh(home: Home, line: str, passphrase: str | None = None) -> None:
+    """Enrol in the mesh of an invite; the daemon then asks to be let in."""
+    invite = Invite.parse(line)
+    owner, agent, _ = _wallets(home, passphrase)
+    _enter(home, invite.genesis, owner, agent, invite.bootstrap, _now_ms())
+
+
+def _wallets(home: Home, passphrase: str | None) -> tuple[Wallet, Wallet, Config]:
+    _require_identity(home)
+    files = KeyFiles(home)
+    return (
+        Wallet.load(files.owner, passphrase),
+        Wallet.load(files.agent, passphrase),
+        load_config(home),
+    )
+
+
+def _enter(
+    home: Home,
+    genesis: Genesis,
+    owner: Wallet,
+    agent: Wallet,
+    bootstrap: tuple[str, ...],
+    now_ms: int,
+) -> None:
+    enrolment = Enrolment.make(genesis.mesh_id, load_config(home).name, owner, agent, now_ms)
+    with lock_home(home), closing(Store(home.database, [ForumView()])) as store:
+        known = store.get_value(GENESIS_KEY)
+        if known is not None and known != genesis.encode():
+            raise PermeshError(
+                "mesh.already",
+                f"This agent belongs to the mesh {Genesis.decode(known).name} already.",
+                "One home is one agent in one mesh; choose another with --home.",
+                http_status=409,
+            )
+        store.set_value(BOOTSTRAP_KEY, pack(list(bootstrap)))
+        if known is None:  # a second invite to the same mesh only brings new addresses
+            store.set_value(ENROLMENT_KEY, enrolment.encode())
+            store.set_value(GENESIS_KEY, genesis.encode())
+
+
+def identity_card(home: Home) -> schema.Identity:
+    """The Chitin ID card as the home tells it; needs no passphrase."""
+    _require_identity(home)
+    files = KeyFiles(home)
+    card = schema.Identity(
+        name=load_config(home).name,
+        number="",
+        agent=_address(files.agent),
+        owner=_address(files.owner),
+        peer_id=peer_id_of(files.load_peer_seed()),
+        session_key="",
+        mesh="",
+        mesh_id="",
+        runtime=runtime_name(),
+        runtime_hash=runtime_hash().hex(),
+        admitted_ms=0,
+        epoch=0,
+        issued_ms=0,
+        rotates_ms=0,
+        expires_ms=0,
+        standing=0.0,
+        standing_note=NO_STANDING,
+    )
+    if not home.database.is_file():
+        return card
+    with closing(Store(home.database, read_only=True)) as store:
+        try:
+            genesis, _ = read_mesh(store)
+        except PermeshError:
+            return card
+        roster = Roster(genesis)
+        for record in store.load_identity_records():
+            roster.apply(record)
+        credential = store.get_value(CREDENTIAL_KEY)
+    member = roster.member(bytes.fromhex(card.agent[2:]))
+    return fill_card(
+        card, genesis, member.number if member else 0, member.admitted_ms if member else 0,
+        Credential.decode(credential) if credential else None,
+    )  # fmt: skip
+
+
+def fill_card(
+    card: schema.Identity,
+    genesis: Genesis,
+    number: int,
+    admitted_ms: int,
+    credential: Credential | None,
+) -> schema.Identity:
+    """The card with what the mesh says; ``number`` is 0 for one that is not admitted."""
+    mesh = {
+        "mesh": genesis.name,
+        "mesh_id": genesis.mesh_id.hex(),
+        "number": agent_number(number) if number else "",
+        "admitted_ms": admitted_ms,
+    }
+    if credential is None:
+        return card.model_copy(update=mesh)
+    return card.model_copy(
+        update={
+            **mesh,
+            "session_key": credential.session_key.hex(),
+            "runtime": credential.runtime,
+            "runtime_hash": credential.runtime_hash.hex(),
+            "epoch": credential.epoch,
+            "issued_ms": credential.issued_ms,
+            "rotates_ms": credential.renews_ms,
+            "expires_ms": credential.expires_ms,
+        }
+    )
+
+
+def agent_number(number: int) -> str:
+    return f"AGT-{number:04d}"
+
+
+@contextmanager
+def lock_home(home: Home) -> Iterator[None]:
+    """Hold the home against a second daemon or command; raises ``daemon.running``."""
+    lock = FileLock(home.lock, mode=0o600, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise PermeshError(
+            "daemon.running",
+            f"A daemon is running on {home.root}.",
+            "Stop it first, or choose another home with --home.",
+            http_status=409,
+        ) from error
+    except OSError as error:
+        raise PermeshError(
+            "home.unwritable",
+            f"{home.lock} cannot be locked: {error.strerror or error}.",
+            "Check that the home exists and is yours; make one with: permesh init --name NAME",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _require_identity(home: Home) -> None:
+    if not KeyFiles(home).exist():
+        raise NotFound(
+            "keys.none",
+            f"There is no identity in {home.root}.",
+            "Make one with: permesh init --name NAME",
+        )
+
+
+def _address(path: Path) -> str:
+    content = read_keystore(path)
+    address = str(content.get("address", "")).lower().removeprefix("0x")
+    return f"0x{address}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
