@@ -19,12 +19,12 @@ from . import schema
 from .config import Config, Home, load_config, render_config
 from .errors import NotFound, PermeshError
 from .forum.views import ForumView
+from .identity.card import blank_card, fill_card
 from .identity.credential import Credential, Enrolment
 from .identity.files import make_private_directory, write_secret
 from .identity.genesis import Genesis, Invite, Registrar, check_name
 from .identity.keys import SEED_BYTES, KeyFiles, peer_id_of
 from .identity.roster import Roster
-from .identity.runtime import runtime_hash, runtime_name
 from .identity.wallet import Wallet, read_keystore
 from .membership import (
     BOOTSTRAP_KEY,
@@ -37,8 +37,6 @@ from .records import pack
 from .store import Store
 
 __all__ = ["create_identity", "create_mesh", "doctor", "identity_card", "join_mesh", "lock_home"]
-
-NO_STANDING = "no completed task yet; standing is earned by tasks, which this release has not"
 
 doctor = doctor_module.examine
 
@@ -123,24 +121,11 @@ def identity_card(home: Home) -> schema.Identity:
     """The Chitin ID card as the home tells it; needs no passphrase."""
     _require_identity(home)
     files = KeyFiles(home)
-    card = schema.Identity(
+    card = blank_card(
         name=load_config(home).name,
-        number="",
         agent=_address(files.agent),
         owner=_address(files.owner),
         peer_id=peer_id_of(files.load_peer_seed()),
-        session_key="",
-        mesh="",
-        mesh_id="",
-        runtime=runtime_name(),
-        runtime_hash=runtime_hash().hex(),
-        admitted_ms=0,
-        epoch=0,
-        issued_ms=0,
-        rotates_ms=0,
-        expires_ms=0,
-        standing=0.0,
-        standing_note=NO_STANDING,
     )
     if not home.database.is_file():
         return card
@@ -153,45 +138,12 @@ def identity_card(home: Home) -> schema.Identity:
         for record in store.load_identity_records():
             roster.apply(record)
         credential = store.get_value(CREDENTIAL_KEY)
-    member = roster.member(bytes.fromhex(card.agent[2:]))
     return fill_card(
-        card, genesis, member.number if member else 0, member.admitted_ms if member else 0,
+        card,
+        genesis,
+        roster.member(bytes.fromhex(card.agent[2:])),
         Credential.decode(credential) if credential else None,
-    )  # fmt: skip
-
-
-def fill_card(
-    card: schema.Identity,
-    genesis: Genesis,
-    number: int,
-    admitted_ms: int,
-    credential: Credential | None,
-) -> schema.Identity:
-    """The card with what the mesh says; ``number`` is 0 for one that is not admitted."""
-    mesh = {
-        "mesh": genesis.name,
-        "mesh_id": genesis.mesh_id.hex(),
-        "number": agent_number(number) if number else "",
-        "admitted_ms": admitted_ms,
-    }
-    if credential is None:
-        return card.model_copy(update=mesh)
-    return card.model_copy(
-        update={
-            **mesh,
-            "session_key": credential.session_key.hex(),
-            "runtime": credential.runtime,
-            "runtime_hash": credential.runtime_hash.hex(),
-            "epoch": credential.epoch,
-            "issued_ms": credential.issued_ms,
-            "rotates_ms": credential.renews_ms,
-            "expires_ms": credential.expires_ms,
-        }
     )
-
-
-def agent_number(number: int) -> str:
-    return f"AGT-{number:04d}"
 
 
 @contextmanager

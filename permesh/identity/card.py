@@ -1,0 +1,70 @@
+"""The Chitin ID card, as data.
+
+Owns what stands on a card and how a number is written. Must never know how a card looks.
+"""
+
+from __future__ import annotations
+
+from permesh import schema
+
+from .credential import Credential
+from .genesis import Genesis
+from .roster import Member
+from .runtime import runtime_hash, runtime_name
+
+NO_STANDING = "no completed task yet; standing is earned by tasks, which this release has not"
+
+
+def agent_number(number: int) -> str:
+    return f"AGT-{number:04d}"
+
+
+def address(raw: bytes) -> str:
+    """A 20-byte wallet address as the local API writes it."""
+    return "0x" + raw.hex()
+
+
+def blank_card(*, name: str, agent: str, owner: str, peer_id: str) -> schema.Identity:
+    """The card of an identity that belongs to no mesh yet."""
+    return schema.Identity(
+        name=name,
+        number="",
+        agent=agent,
+        owner=owner,
+        peer_id=peer_id,
+        session_key="",
+        mesh="",
+        mesh_id="",
+        runtime=runtime_name(),
+        runtime_hash=runtime_hash().hex(),
+        admitted_ms=0,
+        epoch=0,
+        issued_ms=0,
+        rotates_ms=0,
+        expires_ms=0,
+        standing=0.0,
+        standing_note=NO_STANDING,
+    )
+
+
+def fill_card(
+    card: schema.Identity,
+    genesis: Genesis,
+    member: Member | None,
+    credential: Credential | None,
+) -> schema.Identity:
+    """The card with what the mesh says; ``member`` is None for one that is not admitted."""
+    told: dict[str, object] = {"mesh": genesis.name, "mesh_id": genesis.mesh_id.hex()}
+    if member is not None:
+        told |= {"number": agent_number(member.number), "admitted_ms": member.admitted_ms}
+    if credential is not None:
+        told |= {
+            "session_key": credential.session_key.hex(),
+            "runtime": credential.runtime,
+            "runtime_hash": credential.runtime_hash.hex(),
+            "epoch": credential.epoch,
+            "issued_ms": credential.issued_ms,
+            "rotates_ms": credential.renews_ms,
+            "expires_ms": credential.expires_ms,
+        }
+    return card.model_copy(update=told)
