@@ -17,8 +17,11 @@ from permesh.records import Record
 
 from . import limits
 
-# Refusals that time or another record may mend, and that are nobody's fault.
-LATER = frozenset({"record.credential_unknown"})
+# Another record may mend this one: it waits in the pool.
+CREDENTIAL_UNKNOWN = "record.credential_unknown"
+# Time may mend this one, and a peer whose clock is ahead of ours is not hostile: it is left where
+# it is until a later sync finds it in the present.
+FROM_FUTURE = "record.from_future"
 
 
 class Roster(Protocol):
@@ -28,7 +31,9 @@ class Roster(Protocol):
         """Raises ``Refused`` unless the record is valid."""
         ...
 
-    def apply(self, record: Record) -> object: ...
+    def apply(self, record: Record) -> list[bytes]:
+        """Take in an identity record; returns the agents of whom it says something."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,14 @@ class Intake:
         return record
 
     def judge(self, record: Record, peer_id: str, now_ms: int) -> bool:
-        """True: valid, save it. False: it waits here for a credential. Raises ``Refused``."""
+        """True: valid, save it. False: not now, and nobody's fault. Raises ``Refused``."""
         try:
             self._roster.check(record, now_ms)
         except Refused as error:
-            if error.code not in LATER:
+            if error.code == CREDENTIAL_UNKNOWN:
+                self._keep_for_later(record, peer_id)
+            elif error.code != FROM_FUTURE:
                 raise
-            self._keep_for_later(record, peer_id)
             return False
         self._check_format(record)
         return True

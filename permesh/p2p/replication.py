@@ -122,6 +122,10 @@ class Replication:
         self._gossiper.add(record)
         self._gossip_changed.set()
 
+    def roster_changed(self) -> None:
+        """The roster has learned a credential otherwise than from a record taken in here."""
+        self._roster_changed.set()
+
     def publish_offers(self) -> None:
         """This member's offers have changed: tell all now."""
         self._gossiper.offer(self._own_offers())
@@ -251,13 +255,14 @@ class Replication:
     def _emit(self, records: Sequence[Record], *, own: bool) -> None:
         if not records:
             return
-        identity = [record for record in records if _is_identity(record)]
-        for record in identity:
-            self._roster.apply(record)
-            self._roster_changed.set()
+        agents: set[bytes] = set()
+        for record in records:
+            if _is_identity(record):
+                agents.update(self._roster.apply(record))
+                self._roster_changed.set()
         self._events.publish(RecordsSaved(tuple(records), own))
-        if identity:
-            self._events.publish(MembersChanged(tuple({r.header.author for r in identity})))
+        if agents:
+            self._events.publish(MembersChanged(tuple(sorted(agents))))
 
     # -- sync ------------------------------------------------------------------------------
 

@@ -1,0 +1,439 @@
+"""A mesh in virtual time: the protocol cores under delay, loss, partition and restart.
+
+Owns the clock, the wires and the nodes of a simulated mesh; everything random comes from one
+seed. The nodes run the real cores and keep records in a dictionary; a roster with a cheap
+signature stands in where proofs are not the point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from permesh.errors import Refused
+from permesh.p2p import gossip, sync
+from permesh.p2p.intake import Intake
+from permesh.p2p.schedule import Outcome, PullSchedule
+from permesh.records import Record, seal
+from permesh.store import SCOPE_IDENTITY, SCOPES, Sum, fingerprint, scope_of
+
+MESH = bytes(range(32))
+START_MS = 1_700_000_000_000
+CREDENTIAL = "identity.credential"
+NOTE = "test.note"
+
+
+def address(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()[:20]
+
+
+def cheap_sign(author: bytes) -> Callable[[bytes], bytes]:
+    """Not a signature, but it differs by author and id, and costs a microsecond."""
+    return lambda record_id: hashlib.sha512(author + record_id).digest()
+
+
+@dataclass
+class Author:
+    """Someone who seals a chain of records."""
+
+    name: str
+    seq: int = 0
+    prev: bytes = b""
+    now_ms: int = START_MS
+
+    @property
+    def address(self) -> bytes:
+        return address(self.name)
+
+    def write(
+        self, body: bytes = b"hello", kind: str = NOTE, room: bytes = b"", **fields: Any
+    ) -> Record:
+        self.now_ms += 1
+        values: dict[str, Any] = {
+            "mesh": MESH, "kind": kind, "author": self.address, "epoch": 1, "seq": self.seq,
+            "prev": self.prev, "created_ms": self.now_ms, "body": body, "room": room,
+            "sign": cheap_sign(self.address),
+        }  # fmt: skip
+        record = seal(**{**values, **fields})
+        self.seq, self.prev = record.header.seq + 1, record.id
+        return record
+
+    def credential(self) -> Record:
+        return self.write(self.address, CREDENTIAL)
+
+
+class CheapRoster:
+    """Knows the authors whose credential record it has applied."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.known: set[bytes] = set()
+        self.checked = 0
+        for record in records:
+            self.apply(record)
+
+    def check(self, record: Record, now_ms: int) -> None:  # noqa: ARG002 - the roster's form
+        self.checked += 1
+        header = record.header
+        if header.kind != CREDENTIAL and header.author not in self.known:
+            raise Refused("record.credential_unknown", "Nobody that is known here.")
+        if record.signature != cheap_sign(header.author)(record.id):
+            raise Refused("record.signature", "Forged.")
+
+    def apply(self, record: Record) -> list[bytes]:
+        self.known.add(record.header.author)
+        return [record.header.author]
+
+
+class MemoryStore:
+    """What `Store` does, in a dictionary."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, Record] = {}
+        self.heads: dict[bytes, int] = {}
+
+    def save(self, records: Iterable[Record]) -> list[Record]:
+        new = []
+        for record in records:
+            if record.id not in self.records:
+                self.records[record.id] = record
+                author, seq = record.header.author, record.header.seq
+                self.heads[author] = max(seq, self.heads.get(author, -1))
+                new.append(record)
+        return new
+
+    def sums(self) -> tuple[Sum, ...]:
+        sums = []
+        for scope in SCOPES:
+            ids = self._ids(scope)
+            total = sum(int.from_bytes(item, "big") for item in ids) % 2**256
+            sums.append(Sum(len(ids), fingerprint(len(ids), total)))
+        return tuple(sums)
+
+    def _ids(self, scope: int) -> list[bytes]:
+        return [key for key, item in self.records.items() if scope_of(item.header.kind) == scope]
+
+    def ids(self, scope: int, after: bytes, limit: int) -> list[bytes]:
+        return sorted(item for item in self._ids(scope) if item > after)[:limit]
+
+    def missing(self, ids: Iterable[bytes]) -> list[bytes]:
+        return [item for item in ids if item not in self.records]
+
+    def wires(self, ids: Sequence[bytes], max_bytes: int) -> tuple[list[Any], int]:
+        wires: list[Any] = []
+        size = 0
+        for done, item in enumerate(ids):
+            record = self.records[item]
+            size += len(record.header_bytes) + len(record.body or b"") + 80
+            if wires and size > max_bytes:
+                return wires, done
+            wires.append(record.to_wire())
+        return wires, len(ids)
+
+    def behind(self, heads: Iterable[tuple[bytes, int]]) -> bool:
+        return any(self.heads.get(author, -1) < seq for author, seq in heads)
+
+
+@dataclass
+class Weather:
+    """How bad the network is. Times in virtual milliseconds."""
+
+    delay_ms: tuple[int, int] = (2, 80)
+    gossip_loss: float = 0.0
+    stream_loss: float = 0.0  # a message that breaks its whole session
+
+
+class Node:
+    """One member: what survives a restart is ``store`` and ``author``; the rest is memory."""
+
+    def __init__(self, net: Network, name: str) -> None:
+        self.net = net
+        self.name = name
+        self.author = Author(name)
+        self.store = MemoryStore()
+        self.told: Counter[bytes] = Counter()  # events, over all lives
+        self.faults: Counter[str] = Counter()
+        self.life = 0
+        self.up = False
+
+    def boot(self) -> None:
+        self.life += 1
+        self.up = True
+        self.rng = Random(f"{self.net.seed} {self.name} {self.life}")
+        self.roster = CheapRoster(
+            r for r in self.store.records.values() if scope_of(r.header.kind) == SCOPE_IDENTITY
+        )
+        self.intake = Intake(self.roster, lambda _record: None)
+        self.gossiper = gossip.Gossiper()
+        self.schedule = PullSchedule(self.rng)
+        self._alarms: dict[str, int] = {}
+        if self.author.seq == 0:
+            self.write_record(self.author.credential())
+
+    def crash(self) -> None:
+        self.up = False
+        self.net.node_gone(self)
+
+    def write(self, body: bytes) -> Record:
+        return self.write_record(self.author.write(body))
+
+    def write_record(self, record: Record) -> Record:
+        self._saved(self.store.save([record]))
+        self.gossiper.add(record)
+        self.wake_gossip()
+        return record
+
+    def _saved(self, records: list[Record]) -> None:
+        for record in records:
+            self.told[record.id] += 1
+            if scope_of(record.header.kind) == SCOPE_IDENTITY:
+                self.roster.apply(record)
+                self.net.soon(self, self.retry_waiting)
+
+    def retry_waiting(self) -> None:
+        self.keep(self.intake.release())
+
+    # -- gossip
+
+    def wake_gossip(self) -> None:
+        wait = self.gossiper.due_in(self.net.now)
+        if wait is not None:
+            self.alarm("gossip", wait, self.speak)
+
+    def speak(self) -> None:
+        data = self.gossiper.due(self.net.now)
+        if data is not None:
+            self.net.publish(self, data)
+        self.wake_gossip()
+
+    def heard(self, sender: str, data: bytes) -> None:
+        message = gossip.decode(data)
+        assert isinstance(message, gossip.NewRecords)
+        records = [self.intake.open(wire) for wire in message.wires]
+        self.take_in(sender, records)
+        before = [r.header.prev for r in records if r.header.prev]
+        if self.store.missing(before) or self.store.behind(message.heads):
+            self.schedule.hint(sender, self.net.now)
+            self.wake_pulls()
+
+    # -- taking in
+
+    def take_in(self, sender: str, records: list[Record]) -> int:
+        new = [r for r in records if r.id in set(self.store.missing(r.id for r in records))]
+        new.sort(key=lambda r: scope_of(r.header.kind) != SCOPE_IDENTITY)
+        identity = [r for r in new if scope_of(r.header.kind) == SCOPE_IDENTITY]
+        content = [r for r in new if scope_of(r.header.kind) != SCOPE_IDENTITY]
+        return self.keep([(sender, r) for r in identity]) + self.keep(
+            [(sender, r) for r in content]
+        )
+
+    def keep(self, batch: list[tuple[str, Record]]) -> int:
+        valid = []
+        for sender, record in batch:
+            try:
+                if self.intake.judge(record, sender, START_MS + self.net.now):
+                    valid.append(record)
+            except Refused as error:
+                self.faults[error.code] += 1
+        saved = self.store.save(valid)
+        self._saved(saved)
+        return len(saved)
+
+    # -- sync
+
+    def wake_pulls(self) -> None:
+        wait = self.schedule.due_in(self.net.now)
+        if wait is not None:
+            self.alarm("pulls", wait, self.pull)
+
+    def pull(self) -> None:
+        for peer in self.schedule.due(self.net.now):
+            Session(self.net, self, self.net.nodes[peer]).start()
+        self.wake_pulls()
+
+    def alarm(self, name: str, wait: int, act: Callable[[], None]) -> None:
+        """One alarm of a name at a time: the earliest one counts."""
+        at = self.net.now + wait
+        if at >= self._alarms.get(name, at + 1) > self.net.now:
+            return
+        self._alarms[name] = at
+        life = self.life
+
+        def ring() -> None:
+            if self.up and self.life == life and self._alarms.get(name) == at:
+                del self._alarms[name]
+                act()
+
+        self.net.at(wait, ring)
+
+
+class Session:
+    """One pull: the asker's and the answerer's machines, joined by a reliable wire."""
+
+    def __init__(self, net: Network, asking: Node, answering: Node) -> None:
+        self.net, self.asking, self.answering = net, asking, answering
+        self.asker, self.answerer = sync.Asker(), sync.Answerer()
+        self.outcome = Outcome.EQUAL
+        self.over = False
+        self._last_arrival = 0
+
+    def start(self) -> None:
+        self.net.sessions.add(self)
+        self._do_asker(self.asker.start(self.asking.store.sums()))
+
+    def end(self, outcome: Outcome) -> None:
+        if not self.over:
+            self.over = True
+            self.net.sessions.discard(self)
+            if self.asking.up:
+                self.asking.schedule.finished(self.answering.name, outcome, self.net.now)
+                self.asking.wake_pulls()
+
+    def _carry(self, data: bytes, to: Callable[[bytes], None]) -> None:
+        if self.net.rng.random() < self.net.weather.stream_loss:
+            self.end(Outcome.FAILED)
+        elif not self.over:
+            # One message overtakes no other: streams are ordered.
+            self._last_arrival = max(self._last_arrival, self.net.now + self.net.delay())
+            wait = self._last_arrival - self.net.now
+            self.net.at(wait, lambda: None if self.over else to(data))
+
+    def _do_asker(self, actions: list[sync.Action]) -> None:
+        for action in actions:
+            match action:
+                case sync.Send(data):
+                    self._carry(data, lambda d: self._do_answerer(self.answerer.received(d)))
+                case sync.FindMissing(ids):
+                    self._do_asker(self.asker.missing(self.asking.store.missing(ids)))
+                case sync.TakeIn(wires):
+                    records = [self.asking.intake.open(wire) for wire in wires]
+                    if self.asking.take_in(self.answering.name, records):
+                        self.outcome = Outcome.GAINED
+                case sync.Finished(fault):
+                    assert not fault, fault
+                    self.end(self.outcome)
+
+    def _do_answerer(self, actions: list[sync.Action]) -> None:
+        store = self.answering.store
+        for action in actions:
+            match action:
+                case sync.Send(data):
+                    self._carry(data, lambda d: self._do_asker(self.asker.received(d)))
+                case sync.ReadSums():
+                    self._do_answerer(self.answerer.sums(store.sums(), []))
+                case sync.ReadIds(scope, after, limit):
+                    self._do_answerer(self.answerer.ids(store.ids(scope, after, limit)))
+                case sync.ReadWires(ids, max_bytes):
+                    self._do_answerer(self.answerer.wires(*store.wires(ids, max_bytes)))
+                case sync.Finished(fault):
+                    raise AssertionError(fault)
+
+
+@dataclass
+class Network:
+    seed: int
+    weather: Weather = field(default_factory=Weather)
+
+    def __post_init__(self) -> None:
+        self.rng = Random(self.seed)
+        self.now = 0
+        self.nodes: dict[str, Node] = {}
+        self.sessions: set[Session] = set()
+        self.links: set[frozenset[str]] = set()
+        self.messages = 0
+        self._side: dict[str, int] = {}
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = 0
+
+    # -- time
+
+    def at(self, wait: int, act: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._queue, (self.now + wait, self._order, act))
+
+    def soon(self, node: Node, act: Callable[[], None]) -> None:
+        life = node.life
+        self.at(0, lambda: act() if node.up and node.life == life else None)
+
+    def run(self, milliseconds: int, until: Callable[[], bool] = lambda: False) -> bool:
+        """Let time pass; stops early, and says so, once ``until`` holds."""
+        end = self.now + milliseconds
+        while self._queue and self._queue[0][0] <= end:
+            self.now, _, act = heapq.heappop(self._queue)
+            act()
+            if until():
+                return True
+        self.now = end
+        return until()
+
+    def delay(self) -> int:
+        return self.rng.randint(*self.weather.delay_ms)
+
+    # -- topology
+
+    def add(self, name: str) -> Node:
+        node = self.nodes[name] = Node(self, name)
+        self.boot(node)
+        return node
+
+    def boot(self, node: Node) -> None:
+        node.boot()
+        self._relink()
+
+    def partition(self, *sides: Sequence[str]) -> None:
+        """Members of different sides do not reach each other; none given: all do."""
+        self._side = {name: number for number, side in enumerate(sides) for name in side}
+        self._relink()
+
+    def reachable(self, one: Node, other: Node) -> bool:
+        return one.up and other.up and self._side.get(one.name, 0) == self._side.get(other.name, 0)
+
+    def node_gone(self, node: Node) -> None:  # noqa: ARG002 - links follow from who is up
+        self._relink()
+
+    def _relink(self) -> None:
+        names = list(self.nodes)
+        wanted = {
+            frozenset((a, b))
+            for i, a in enumerate(names)
+            for b in names[i + 1 :]
+            if self.reachable(self.nodes[a], self.nodes[b])
+        }
+        for link in self.links - wanted:
+            one, other = (self.nodes[name] for name in link)
+            for here, there in ((one, other), (other, one)):
+                if here.up:
+                    here.schedule.gone(there.name)
+        for session in list(self.sessions):
+            if frozenset((session.asking.name, session.answering.name)) not in wanted:
+                session.end(Outcome.FAILED)
+        for link in sorted(wanted - self.links, key=sorted):
+            one, other = (self.nodes[name] for name in sorted(link))
+            for here, there in ((one, other), (other, one)):
+                here.schedule.connected(there.name, self.now)
+                self.soon(here, here.wake_pulls)
+        self.links = wanted
+
+    # -- gossip
+
+    def publish(self, sender: Node, data: bytes) -> None:
+        for node in self.nodes.values():
+            if node is sender or not self.reachable(sender, node):
+                continue
+            if self.rng.random() >= self.weather.gossip_loss:
+                self.messages += 1
+                self.at(self.delay(), lambda node=node: self._deliver(sender, node, data))
+
+    def _deliver(self, sender: Node, node: Node, data: bytes) -> None:
+        if self.reachable(sender, node):
+            node.heard(sender.name, data)
+
+    # -- what must hold
+
+    def equal(self) -> bool:
+        sets = [set(node.store.records) for node in self.nodes.values()]
+        return all(item == sets[0] for item in sets)
