@@ -213,8 +213,9 @@ class StageTable:
         self._sessions[opening.session] = session
         return session
 
-    def get(self, identity: bytes) -> StageSession | None:
-        return self._sessions.get(identity)
+    def count(self, revision: bytes) -> int:
+        """Sessions of one model."""
+        return sum(s.opening.revision == revision for s in self._sessions.values())
 
     def remove(self, session: StageSession) -> None:
         self._sessions.pop(session.opening.session, None)
@@ -276,7 +277,13 @@ class AskerSession:
         if isinstance(message, Closed) and self.phase == "closing":
             stage.totals = message
             return self._closed()
-        return self._end("stage.wrong", f"{stage.label} broke the session's order.", index)
+        return self.wrong(index)
+
+    def wrong(self, index: int) -> list[Action]:
+        """The stage sent what is not a message, or not one that makes sense now."""
+        return self._end(
+            "stage.wrong", f"{self.stages[index].label} broke the session's protocol.", index
+        )
 
     def push(self, start: int, tensors: Tensors, now_ms: int) -> Step:
         """The next step for the first stage; replies come back in the order of the steps."""
