@@ -50,6 +50,7 @@ class Span(BaseModel):
     revision: str
     first: int
     last: int
+    layers: int = 0  # of the whole model
     sessions: int = 0
     expires_ms: int = 0
 

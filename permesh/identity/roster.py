@@ -262,6 +262,13 @@ class Roster:
         return credentials[0].session_key if credentials else None
 
 
+def subject(record: Record) -> bytes:
+    """The agent whom an identity record that passed `Roster.check` is about."""
+    if record.header.kind == ADMISSION:
+        return _admission_body(record)[1].agent
+    return _proof_body(record).enrolment.agent
+
+
 def request_body(proof: Proof) -> bytes:
     """What a sponsor publishes of one that asks; the proof shows no admission."""
     return Proof(proof.enrolment, proof.credential, None).encode()

@@ -1,0 +1,413 @@
+"""What the local API serves, on the daemon's real parts.
+
+Owns the turning of roster, swarm, forum and compute into the API's shapes, and of the daemon's
+events into those that faces see. Must never know HTTP, nor start or stop a part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import trio
+
+from . import __version__, schema
+from .errors import NotFound, PermeshError
+from .events import (
+    Event,
+    EventBus,
+    Lagged,
+    MembersChanged,
+    PeersChanged,
+    RecordsSaved,
+    SpansChanged,
+    Subscription,
+)
+from .forum.service import Forum
+from .identity import roster as roster_module
+from .identity.card import address, agent_number, blank_card, fill_card
+from .identity.genesis import MAX_BOOTSTRAP, Invite
+from .identity.hello import Verified
+from .identity.roster import Member, Request
+from .inference.catalogue import ModelInfo, find, list_models
+from .inference.service import Compute
+from .membership import Membership
+from .node import ChatDelta, ChatRequest, NodeEvent
+from .p2p.swarm import Swarm
+from .store import AsyncStore, Store
+
+MAX_PAGE = 500
+# Rooms and members in a snapshot; who has more reads the rest by pages.
+SNAPSHOT_LIMIT = 200
+# Several causes of one change (a peer comes, its records follow) are told as one.
+SETTLE_SECONDS = 0.1
+
+_T = TypeVar("_T")
+
+
+class LocalNode:
+    """Implements ``node.Node``."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        models_dir: Path,
+        membership: Membership,
+        store: AsyncStore,
+        events: EventBus,
+        forum: Forum,
+        swarm: Swarm,
+        compute: Compute,
+        refused: Counter[str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._name = name
+        self._models_dir = models_dir
+        self._membership = membership
+        self._roster = membership.roster
+        self._store = store
+        self._events = events
+        self._forum = forum
+        self._swarm = swarm
+        self._compute = compute
+        self._refused = refused
+        self._now_ms = now_ms
+        self._started_ms = now_ms()
+
+    # -- this member -------------------------------------------------------------------------
+
+    async def status(self) -> schema.Status:
+        membership = self._membership
+        state, detail = membership.state
+        credential = membership.credential
+        return schema.Status(
+            version=__version__,
+            name=self._name,
+            agent=address(membership.agent),
+            number=agent_number(membership.number) if membership.number else "",
+            pid=os.getpid(),
+            started_ms=self._started_ms,
+            peer_id=self._swarm.peer_id,
+            addresses=self._swarm.addresses(),
+            mesh=schema.Mesh(
+                id=membership.genesis.mesh_id.hex(),
+                name=membership.genesis.name,
+                state=state,
+                detail=detail,
+                members=len(self._roster.members()),
+            ),
+            credential=schema.CredentialState(
+                epoch=credential.epoch,
+                issued_ms=credential.issued_ms,
+                renews_ms=credential.renews_ms,
+                expires_ms=credential.expires_ms,
+            ),
+            peers=self._peers(),
+            serving=[span for span in self._compute.spans() if self._is_own(span)],
+            engine=self._compute.engine(),
+            records=await self._store.read(Store.count),
+            refused=dict(self._refused),
+        )
+
+    def _is_own(self, span: schema.Span) -> bool:
+        return span.peer_id == self._swarm.peer_id
+
+    def _peers(self) -> list[schema.Peer]:
+        found = []
+        for peer in self._swarm.peers():
+            assert isinstance(peer.verified, Verified)
+            found.append(
+                schema.Peer(
+                    peer_id=peer.peer_id,
+                    agent=address(peer.verified.agent),
+                    number=agent_number(peer.verified.number),
+                    name=peer.verified.name,
+                    address=peer.address,
+                    connected_ms=peer.connected_ms,
+                    faults=peer.faults,
+                )
+            )
+        return sorted(found, key=lambda peer: peer.number)
+
+    async def identity(self) -> schema.Identity:
+        enrolment = self._membership.enrolment
+        card = blank_card(
+            name=enrolment.name,
+            agent=address(enrolment.agent),
+            owner=address(enrolment.owner),
+            peer_id=self._swarm.peer_id,
+        )
+        member = self._roster.member(enrolment.agent)
+        return fill_card(card, self._membership.genesis, member, self._membership.credential)
+
+    async def invite(self) -> schema.Invite:
+        self._membership.require_member()
+        # Loopback last: it serves other homes on this machine, and nobody else.
+        addresses = sorted(
+            self._swarm.addresses(), key=lambda one: "/127." in one or "/::1/" in one
+        )
+        invite = Invite(self._membership.genesis, tuple(addresses[:MAX_BOOTSTRAP]))
+        return schema.Invite(line=invite.line())
+
+    # -- members -----------------------------------------------------------------------------
+
+    async def members(self, cursor: str | None, limit: int) -> schema.Members:
+        items, more = _page(self._all_members(), cursor, limit)
+        return schema.Members(items=items, next_cursor=more)
+
+    def _all_members(self) -> list[schema.Member]:
+        online = {peer.agent for peer in self._peers()} | {address(self._membership.agent)}
+        return [
+            *(self._member(member, online) for member in self._roster.members()),
+            *(_asking(request) for request in self._roster.pending(self._now_ms())),
+        ]
+
+    def _member(self, member: Member, online: set[str]) -> schema.Member:
+        credential = member.credential
+        voucher = self._roster.member(member.admitted_by)
+        return schema.Member(
+            agent=address(member.agent),
+            owner=address(member.owner),
+            number=agent_number(member.number),
+            name=member.name,
+            state="registrar" if member.is_registrar else "member",
+            vouched_by=agent_number(voucher.number) if voucher else "",
+            requested_ms=member.requested_ms,
+            admitted_ms=member.admitted_ms,
+            epoch=credential.epoch if credential else 0,
+            expires_ms=credential.expires_ms if credential else 0,
+            runtime=credential.runtime if credential else "",
+            runtime_hash=credential.runtime_hash.hex() if credential else "",
+            peer_id=credential.peer_id if credential else "",
+            online=address(member.agent) in online,
+        )
+
+    async def admit(self, agent: str) -> schema.Member:
+        self._membership.require_member()
+        request = self._find_request(agent)
+        await self._membership.admit(request)
+        member = self._roster.member(request.enrolment.agent)
+        assert member is not None
+        return self._member(member, {peer.agent for peer in self._peers()})
+
+    def _find_request(self, reference: str) -> Request:
+        """By address, a unique beginning of one, or name."""
+        wanted = reference.lower()
+        pending = self._roster.pending(self._now_ms())
+        found = [
+            request
+            for request in pending
+            if wanted == request.enrolment.name
+            or (len(wanted) > 2 and address(request.enrolment.agent).startswith(wanted))
+        ]
+        if len(found) > 1:
+            raise PermeshError(
+                "members.ambiguous",
+                f"'{reference}' stands for {len(found)} requests.",
+                "Give more of the address that 'permesh members' shows.",
+                http_status=409,
+            )
+        if found:
+            return found[0]
+        if any(wanted in (m.name, address(m.agent)) for m in self._roster.members()):
+            raise PermeshError(
+                "members.already",
+                f"'{reference}' is a member already.",
+                "See: permesh members",
+                http_status=409,
+            )
+        raise NotFound(
+            "members.unknown",
+            f"Nobody asks to be let in as '{reference}'.",
+            "See who asks: permesh members",
+        )
+
+    # -- forum -------------------------------------------------------------------------------
+
+    async def rooms(self, cursor: str | None, limit: int) -> schema.Rooms:
+        return await self._forum.rooms(cursor, limit)
+
+    async def create_room(self, room: schema.NewRoom) -> schema.Room:
+        self._membership.require_member()
+        return await self._forum.create_room(room.name, room.purpose)
+
+    async def posts(
+        self, room: str, cursor: str | None, limit: int, order: Literal["asc", "desc"]
+    ) -> schema.Posts:
+        return await self._forum.posts(room, cursor, limit, newest_first=order == "desc")
+
+    async def post(self, room: str, post: schema.NewPost) -> schema.Post:
+        self._membership.require_member()
+        return await self._forum.post(room, post.text, post.reply_to)
+
+    # -- models ------------------------------------------------------------------------------
+
+    async def models(self, cursor: str | None, limit: int) -> schema.Models:
+        here = await trio.to_thread.run_sync(list_models, self._models_dir)
+        spans = self._compute.spans()
+        found = [self._local_model(info, spans) for info in here]
+        known = {info.revision for info in here}
+        elsewhere: dict[str, list[schema.Span]] = {}
+        for span in spans:
+            if span.revision not in known:
+                elsewhere.setdefault(span.revision, []).append(span)
+        for revision, served in elsewhere.items():
+            found.append(
+                schema.LocalModel(
+                    name=served[0].model, revision=revision, layers=served[0].layers, bytes=0,
+                    local=False, served=served, reachable=False,
+                )
+            )  # fmt: skip
+        items, more = _page(found, cursor, limit)
+        return schema.Models(items=items, next_cursor=more)
+
+    def _local_model(self, info: ModelInfo, spans: Sequence[schema.Span]) -> schema.LocalModel:
+        return schema.LocalModel(
+            name=info.name,
+            revision=info.revision,
+            layers=info.layers,
+            bytes=info.bytes,
+            local=True,
+            served=[span for span in spans if span.revision == info.revision],
+            reachable=True,
+        )
+
+    async def serve(self, model: str, layers: str) -> schema.Span:
+        self._membership.require_member()
+        info = await trio.to_thread.run_sync(find, self._models_dir, model)
+        first, last = parse_layers(layers, info.layers)
+        return await self._compute.serve(model, first, last)
+
+    async def stop_serving(self, model: str) -> None:
+        await self._compute.stop(model)
+
+    def chat(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[ChatDelta]]:
+        return self._compute.answer(request)
+
+    # -- events ------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[NodeEvent]]:
+        async with self._events.subscribe() as subscription:
+            async with aclosing(self._told(subscription)) as told:
+                yield told
+
+    async def _told(self, subscription: Subscription) -> AsyncGenerator[NodeEvent, None]:
+        yield await self._snapshot()
+        spans = self._compute.spans()
+        while True:
+            batch = [await anext(subscription)]
+            if not isinstance(batch[0], RecordsSaved):
+                with trio.move_on_after(SETTLE_SECONDS):
+                    while True:
+                        batch.append(await anext(subscription))
+            lagged = [event for event in batch if isinstance(event, Lagged)]
+            if lagged:
+                yield NodeEvent("lagged", schema.Lagged(missed=sum(one.dropped for one in lagged)))
+                yield await self._snapshot()
+                spans = self._compute.spans()
+                continue
+            for event in batch:
+                if isinstance(event, RecordsSaved):
+                    for shown in await self._forum.shown(event.records):
+                        name = "room" if isinstance(shown, schema.Room) else "post"
+                        yield NodeEvent(name, shown)
+            for member in self._changed_members(batch):
+                yield NodeEvent("member", member)
+            if any(isinstance(event, SpansChanged) for event in batch):
+                now = self._compute.spans()
+                for span in _changed_spans(spans, now, self._now_ms()):
+                    yield NodeEvent("span", span)
+                spans = now
+            if any(not isinstance(event, RecordsSaved) for event in batch):
+                yield NodeEvent("status", await self.status())
+
+    async def _snapshot(self) -> NodeEvent:
+        return NodeEvent(
+            "snapshot",
+            schema.Snapshot(
+                status=await self.status(),
+                rooms=(await self._forum.rooms(None, SNAPSHOT_LIMIT)).items,
+                members=self._all_members()[:SNAPSHOT_LIMIT],
+                spans=self._compute.spans(),
+            ),
+        )
+
+    def _changed_members(self, batch: Sequence[Event]) -> list[schema.Member]:
+        agents: set[str] = set()
+        for event in batch:
+            if isinstance(event, MembersChanged):
+                agents.update(address(agent) for agent in event.agents)
+            elif isinstance(event, RecordsSaved):
+                agents.update(
+                    address(agent)
+                    for record in event.records
+                    if record.header.kind in roster_module.KINDS
+                    for agent in (record.header.author, roster_module.subject(record))
+                )
+            elif isinstance(event, PeersChanged):
+                return self._all_members()[:SNAPSHOT_LIMIT]
+        if not agents:
+            return []
+        return [member for member in self._all_members() if member.agent in agents]
+
+
+def parse_layers(text: str, layers: int) -> tuple[int, int]:
+    """``"6:18"`` → (6, 18); empty means all. Raises ``layers.format``, ``layers.out_of_range``."""
+    if not text:
+        return 0, layers
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and len(text) < 16):
+        raise PermeshError(
+            "layers.format",
+            f"'{text[:40]}' does not name layers.",
+            "Write FIRST:LAST, where LAST is not included: --layers 6:18",
+        )
+    if not 0 <= int(first) < int(last) <= layers:
+        raise PermeshError(
+            "layers.out_of_range",
+            f"The model has layers 0:{layers}, and {text} is not among them.",
+            f"Choose FIRST:LAST within 0:{layers}.",
+        )
+    return int(first), int(last)
+
+
+def _asking(request: Request) -> schema.Member:
+    return schema.Member(
+        agent=address(request.enrolment.agent),
+        owner=address(request.enrolment.owner),
+        number="",
+        name=request.enrolment.name,
+        state="pending",
+        requested_ms=request.enrolment.requested_ms,
+        runtime=request.credential.runtime,
+        runtime_hash=request.credential.runtime_hash.hex(),
+        peer_id=request.credential.peer_id,
+    )
+
+
+def _page(items: list[_T], cursor: str | None, limit: int) -> tuple[list[_T], str | None]:
+    """A page of a list that is held in memory; the cursor is a position in it."""
+    if cursor is not None and not (cursor.isdecimal() and len(cursor) < 10):
+        raise PermeshError("page.cursor", "The cursor is not one of ours.", "Begin without one.")
+    start = int(cursor or 0)
+    end = start + max(1, min(limit, MAX_PAGE))
+    return items[start:end], str(end) if end < len(items) else None
+
+
+def _changed_spans(
+    before: Sequence[schema.Span], now: Sequence[schema.Span], now_ms: int
+) -> list[schema.Span]:
+    """New and changed spans, and those that are gone, marked as expired."""
+    key = {(one.peer_id, one.revision, one.first, one.last) for one in now}
+    gone = [
+        one.model_copy(update={"expires_ms": now_ms})
+        for one in before
+        if (one.peer_id, one.revision, one.first, one.last) not in key
+    ]
+    return [*gone, *(one for one in now if one not in before)]
