@@ -9,7 +9,7 @@ A client may be shared by tasks; close it, or use it in a ``with`` block.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Self
@@ -92,7 +92,7 @@ class Client:
         with calls.explained():
             calls.raise_for_error(self._http.request(**calls.stop_serving(name).arguments))
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """``(name, object)`` pairs, a snapshot first; ends when the daemon closes the stream."""
         with self._stream(calls.stream_of("GET", "/events")) as source:
             for sent in source.iter_sse():
@@ -111,7 +111,7 @@ class Client:
         seed: int | None = None,
         stop: Sequence[str] = (),
         route: RoutePreference = "auto",
-    ) -> Iterator[schema.Delta]:
+    ) -> Generator[schema.Delta, None, None]:
         """The answer as it comes; closing the iterator cancels it everywhere.
 
         Messages are ``{"role": ..., "content": ...}``. The last deltas carry the finish reason,
@@ -202,7 +202,7 @@ class AsyncClient:
         with calls.explained():
             calls.raise_for_error(await self._http.request(**calls.stop_serving(name).arguments))
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """``(name, object)`` pairs, a snapshot first; ends when the daemon closes the stream."""
         async with self._stream(calls.stream_of("GET", "/events")) as source:
             async for sent in source.aiter_sse():
@@ -221,7 +221,7 @@ class AsyncClient:
         seed: int | None = None,
         stop: Sequence[str] = (),
         route: RoutePreference = "auto",
-    ) -> AsyncIterator[schema.Delta]:
+    ) -> AsyncGenerator[schema.Delta, None]:
         """The answer as it comes; see ``Client.chat``."""
         call = calls.chat(model, messages, max_tokens, temperature, top_p, seed, stop, route)
         finished = False

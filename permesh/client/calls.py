@@ -157,10 +157,11 @@ def _problem(body: Any, http_status: int) -> PermeshError:
     if not isinstance(problem, dict) or not isinstance(problem.get("message"), str):
         return _not_understood()
     code, remedy = problem.get("code"), problem.get("remedy")
+    remedy = remedy if isinstance(remedy, str) else ""
     return PermeshError(
         code if isinstance(code, str) else "daemon.error",
-        problem["message"],
-        remedy if isinstance(remedy, str) else "",
+        problem["message"].removesuffix(remedy).rstrip(),  # OpenAI's shape has both in one
+        remedy,
         http_status=http_status,
     )
 

@@ -1,0 +1,175 @@
+"""`init`, `id`, `mesh` and `members`: who one is, and who else is in.
+
+Owns the words of these commands and the asking for a passphrase.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from permesh.errors import PermeshError
+
+from . import output
+from .root import Face, json_option, pass_face
+
+MAX_PASSPHRASE_BYTES = 1024
+
+passphrase_fd_option = click.option(
+    "--passphrase-fd",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Read the wallets' passphrase, one line, from file descriptor N.",
+)
+
+
+def read_passphrase(descriptor: int) -> str:
+    """The first line of ``descriptor``; raises ``PermeshError``."""
+    try:
+        with os.fdopen(descriptor, "rb", closefd=False) as source:
+            line = source.readline(MAX_PASSPHRASE_BYTES + 1)
+        passphrase = line.rstrip(b"\r\n").decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(descriptor, "it cannot be read as text") from error
+    if len(line) > MAX_PASSPHRASE_BYTES:
+        raise _unreadable(descriptor, f"its line is over {MAX_PASSPHRASE_BYTES} bytes")
+    if not passphrase:
+        raise _unreadable(descriptor, "it is empty")
+    return passphrase
+
+
+def _unreadable(descriptor: int, why: str) -> PermeshError:
+    return PermeshError(
+        "passphrase.unreadable",
+        f"No passphrase came from file descriptor {descriptor}: {why}.",
+        "Give it as one line, for example: permesh daemon --passphrase-fd 0 < FILE",
+    )
+
+
+@click.command()
+@click.option("--name", required=True, help="1 to 32 of a-z, 0-9 and '-'.")
+@click.option("--passphrase", "ask", is_flag=True, help="Ask for a passphrase for the wallets.")
+@passphrase_fd_option
+@pass_face
+def init(face: Face, name: str, ask: bool, passphrase_fd: int | None) -> None:
+    """Make this member's identity: an owner wallet, an agent wallet, a peer key.
+
+    Without a passphrase the wallets are plain files that only you may read.
+    """
+    from permesh import offline
+
+    passphrase = None
+    if passphrase_fd is not None:
+        passphrase = read_passphrase(passphrase_fd)
+    elif ask:
+        passphrase = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    offline.create_identity(face.home, name, passphrase)
+    card = offline.identity_card(face.home)
+    output.console().print(output.card(card))
+    click.echo(f"It is kept in {face.home.root}. Next: permesh mesh create NAME, or mesh join LINE")
+
+
+@click.command("id")
+@json_option
+@pass_face
+def identity(face: Face) -> None:
+    """Print this member's Chitin ID card."""
+    try:
+        with face.client() as client:
+            card = client.identity()
+    except PermeshError as error:
+        if error.code != "daemon.absent":
+            raise
+        from permesh import offline
+
+        card = offline.identity_card(face.home)
+    if face.json:
+        output.print_json(card)
+    else:
+        output.console().print(output.card(card))
+
+
+@click.group()
+def mesh() -> None:
+    """Found a mesh, invite to it, or ask to be let into one."""
+
+
+@mesh.command("create")
+@click.argument("name")
+@pass_face
+def mesh_create(face: Face, name: str) -> None:
+    """Found a mesh; you are its first registrar."""
+    from permesh import offline
+
+    offline.create_mesh(face.home, name)
+    click.echo(f"You founded {name}. Next: permesh daemon, then permesh mesh invite")
+
+
+@mesh.command("invite")
+@json_option
+@pass_face
+def mesh_invite(face: Face) -> None:
+    """Print the line by which others ask to be let in."""
+    with face.client() as client:
+        invite = client.invite()
+    if face.json:
+        output.print_json(invite)
+    else:
+        click.echo(invite.line)
+
+
+@mesh.command("join")
+@click.argument("line")
+@pass_face
+def mesh_join(face: Face, line: str) -> None:
+    """Ask to be let into the mesh of an invite."""
+    from permesh import offline
+
+    offline.join_mesh(face.home, line)
+    click.echo("Next: permesh daemon. A registrar lets you in with: permesh members admit NAME")
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def members(context: click.Context) -> None:
+    """List the members and who asks to be let in; let in."""
+    if context.invoked_subcommand is None:
+        context.invoke(members_list)
+
+
+@members.command("list")
+@json_option
+@pass_face
+def members_list(face: Face) -> None:
+    """List the members and who asks to be let in."""
+    from permesh import schema
+
+    with face.client() as client:
+        page = client.members()
+        items = page.items
+        while page.next_cursor is not None:
+            page = client.members(page.next_cursor)
+            items += page.items
+    if face.json:
+        output.print_json(schema.Members(items=items))
+    else:
+        output.console().print(output.members(items))
+
+
+@members.command("admit")
+@click.argument("agent")
+@json_option
+@pass_face
+def members_admit(face: Face, agent: str) -> None:
+    """Let AGENT in: a name, an address, or a unique beginning of one."""
+    with face.client() as client:
+        member = client.admit(agent)
+    if face.json:
+        output.print_json(member)
+    else:
+        output.console().print(output.members([member]))
+
+
+COMMANDS = (init, identity, mesh, members)

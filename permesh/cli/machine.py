@@ -1,0 +1,132 @@
+"""`daemon`, `status`, `tui`, `doctor`, `demo` and `completion`: this machine's side of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from functools import partial
+
+import click
+from click.shell_completion import get_completion_class
+
+from permesh.errors import PermeshError
+
+from . import output
+from .identity import passphrase_fd_option, read_passphrase
+from .root import Face, json_option, pass_face, root
+
+_MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+_HINTS = {
+    "bash": 'add to ~/.bashrc:  eval "$(permesh completion bash)"',
+    "zsh": 'add to ~/.zshrc:  eval "$(permesh completion zsh)"',
+    "fish": "run:  permesh completion fish > ~/.config/fish/completions/permesh.fish",
+}
+
+
+@click.command()
+@click.option("--listen", multiple=True, metavar="ADDR", help="As /ip4/0.0.0.0/tcp/9470.")
+@click.option("--bootstrap", multiple=True, metavar="ADDR", help="A member to reach, with /p2p/ID.")
+@click.option("--mdns", is_flag=True, help="Look for members in the local network too.")
+@passphrase_fd_option
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+@pass_face
+def daemon(
+    face: Face,
+    listen: tuple[str, ...],
+    bootstrap: tuple[str, ...],
+    mdns: bool,
+    passphrase_fd: int | None,
+    log_level: str,
+) -> None:
+    """Run this member until Ctrl-C."""
+    from permesh.daemon import run_daemon
+
+    start = partial(
+        run_daemon,
+        face.home,
+        listen=listen,
+        bootstrap=bootstrap,
+        mdns=mdns,
+        log_level=log_level,
+    )
+    if passphrase_fd is not None:
+        start(passphrase=read_passphrase(passphrase_fd))
+        return
+    try:
+        start(passphrase=None)
+    except PermeshError as error:
+        if error.code != "wallet.passphrase_needed" or not sys.stdin.isatty():
+            raise
+        start(passphrase=click.prompt("Passphrase", hide_input=True, err=True))
+
+
+@click.command()
+@json_option
+@pass_face
+def status(face: Face) -> None:
+    """Say how the running daemon is."""
+    with face.client() as client:
+        now = client.status()
+    if face.json:
+        output.print_json(now)
+    else:
+        screen = output.console()
+        for part in output.status(now):
+            screen.print(part)
+
+
+@click.command()
+@pass_face
+def tui(face: Face) -> None:
+    """Open the terminal app on the running daemon."""
+    from permesh.tui import run
+
+    run(face.home.socket)
+
+
+@click.command()
+@json_option
+@pass_face
+def doctor(face: Face) -> None:
+    """Say what is fine on this machine and what is not; exits 1 if something must be mended."""
+    from permesh import offline
+
+    checks = offline.doctor(face.home)
+    if face.json:
+        output.print_json({"checks": [dataclasses.asdict(check) for check in checks]})
+    else:
+        screen = output.console()
+        for check in checks:
+            mark, colour = _MARKS[check.state]
+            screen.print(mark, f"{check.name}: {check.detail}", style=colour)
+            if check.remedy and check.state != "ok":
+                screen.print(f"  {check.remedy}")
+    if any(check.state == "fail" for check in checks):
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave the three members running until Ctrl-C.")
+def demo(keep: bool) -> None:
+    """Watch three members found a mesh, talk, and answer with one model."""
+    from permesh.demo import run_demo
+
+    run_demo(keep=keep)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(sorted(_HINTS)))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell."""
+    kind = get_completion_class(shell)
+    assert kind is not None  # click ships all three
+    click.echo(kind(root, {}, "permesh", "_PERMESH_COMPLETE").source())
+    click.echo(f"# To use it, {_HINTS[shell]}", err=True)
+
+
+COMMANDS = (daemon, status, tui, doctor, demo, completion)

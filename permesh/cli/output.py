@@ -1,0 +1,258 @@
+"""How the commands print: JSON for programs, tables and cards for people.
+
+Owns every place where text that another member wrote reaches the terminal, and cleans it there.
+Must never fetch anything.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from permesh import schema
+from permesh.display import clean, clean_line
+
+PIPED_WIDTH = 200  # columns, where no terminal says how many there are
+SHORT_ID = 8  # hex digits of an id that are shown; any unique prefix is accepted
+CARD_WIDTH = 88  # a hash and its label; narrower terminals fold it
+NOTHING = "-"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Without markup or emoji codes: '[red]' in a post is five characters."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else PIPED_WIDTH,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def print_json(value: BaseModel | dict[str, Any]) -> None:
+    """One object, on one line when a program reads it."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    click.echo(json.dumps(plain, indent=2 if sys.stdout.isatty() else None))
+
+
+def when(unix_ms: int) -> str:
+    """Local time to the minute; a dash for never."""
+    if unix_ms <= 0:
+        return NOTHING
+    try:
+        moment = datetime.fromtimestamp(unix_ms / 1000).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return "?"  # a member may claim any date
+    return moment.strftime("%Y-%m-%d %H:%M")
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that keeps them below a thousand."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def layers(first: int, last: int) -> str:
+    return f"{first} to {last - 1}" if last > first else NOTHING
+
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()
+) -> Table:
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        justify = "right" if heading in right else "left"
+        made.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in rows:
+        made.add_row(*(Text(clean_line(cell)) for cell in row))
+    return made
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """A label and its value a line."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for label, value in rows:
+        grid.add_row(label, Text(clean_line(value)))
+    return grid
+
+
+def card(identity: schema.Identity) -> Panel:
+    """The Chitin ID card."""
+    number = identity.number or "not admitted yet"
+    standing = f"{identity.standing:.2f}"
+    if identity.standing_note:
+        standing += f" ({identity.standing_note})"
+    admitted = when(identity.admitted_ms) if identity.admitted_ms else "not yet"
+    body = pairs(
+        [
+            ("Agent", number),
+            ("Name", identity.name),
+            ("Mesh", identity.mesh or "none yet"),
+            ("Runtime", identity.runtime),
+            ("Admitted", admitted),
+            ("Issued", f"{when(identity.issued_ms)}, epoch {identity.epoch}"),
+            ("Rotates", f"{when(identity.rotates_ms)}, at the latest {when(identity.expires_ms)}"),
+            ("Runtime hash", identity.runtime_hash),
+            ("", "claimed by the member itself"),
+            ("Standing", standing),
+            ("Wallet", identity.agent),
+            ("Owner", identity.owner),
+            ("Peer", identity.peer_id),
+        ]
+    )
+    return Panel(
+        body,
+        title="Chitin ID",
+        title_align="left",
+        border_style="cyan",
+        width=CARD_WIDTH,
+        padding=(1, 2),
+    )
+
+
+def members(items: Sequence[schema.Member]) -> Table:
+    return table(
+        ("agent", "name", "state", "vouched by", "admitted", "online", "wallet"),
+        (
+            (
+                item.number or NOTHING,
+                item.name,
+                item.state,
+                item.vouched_by or NOTHING,
+                when(item.admitted_ms),
+                "yes" if item.online else "no",
+                item.agent,
+            )
+            for item in items
+        ),
+    )
+
+
+def rooms(items: Sequence[schema.Room]) -> Table:
+    return table(
+        ("room", "posts", "last post", "purpose"),
+        ((item.name, str(item.posts), when(item.last_post_ms), item.purpose) for item in items),
+        right=("posts",),
+    )
+
+
+def models(items: Sequence[schema.LocalModel]) -> Table:
+    def spans(item: schema.LocalModel) -> str:
+        held = (
+            f"{span.number or span.name} {layers(span.first, span.last)}" for span in item.served
+        )
+        return ", ".join(held) or NOTHING
+
+    return table(
+        ("model", "layers", "size", "here", "can be asked", "served by"),
+        (
+            (
+                item.name,
+                str(item.layers),
+                size(item.bytes),
+                "yes" if item.local else "no",
+                "yes" if item.reachable else "no",
+                spans(item),
+            )
+            for item in items
+        ),
+        right=("layers", "size"),
+    )
+
+
+def post(item: schema.Post) -> Text:
+    """A post with its heading: who, when, and the id to answer it by."""
+    heading = Text()
+    heading.append(f"{item.author_number or NOTHING} {clean_line(item.author_name)}", "bold cyan")
+    heading.append(f"  {when(item.created_ms)}  {item.id[:SHORT_ID]}", "dim")
+    if item.reply_to:
+        heading.append(f"  in reply to {item.reply_to[:SHORT_ID]}", "dim")
+    body = "\n".join(f"  {line}" for line in clean(item.text).split("\n"))
+    return Text.assemble(heading, "\n", body, "\n")
+
+
+def status(now: schema.Status) -> Iterable[Table]:
+    mesh = f"{now.mesh.name} ({now.mesh.state}, {now.mesh.members} members)"
+    yield pairs(
+        [
+            ("Member", f"{now.number or 'not admitted yet'} {now.name}"),
+            ("Mesh", mesh if now.mesh.state != "none" else "none yet"),
+            *([("", now.mesh.detail)] if now.mesh.detail else []),
+            ("Running since", f"{when(now.started_ms)}, process {now.pid}, permesh {now.version}"),
+            ("Credential", _credential(now.credential)),
+            ("Engine", _engine(now.engine)),
+            ("Records", str(now.records)),
+            ("Peer", now.peer_id),
+            *(("Address", address) for address in now.addresses),
+            *(("Refused", f"{count} x {code}") for code, count in sorted(now.refused.items())),
+        ]
+    )
+    if now.peers:
+        yield table(
+            ("connected", "name", "since", "faults", "address"),
+            (
+                (peer.number, peer.name, when(peer.connected_ms), str(peer.faults), peer.address)
+                for peer in now.peers
+            ),
+            right=("faults",),
+        )
+    if now.serving:
+        yield table(
+            ("serving", "layers", "sessions"),
+            (
+                (span.model, layers(span.first, span.last), str(span.sessions))
+                for span in now.serving
+            ),
+            right=("sessions",),
+        )
+
+
+def _credential(state: schema.CredentialState | None) -> str:
+    if state is None:
+        return "none"
+    return f"epoch {state.epoch}, renewed {when(state.renews_ms)}, ends {when(state.expires_ms)}"
+
+
+def _engine(engine: schema.Engine) -> str:
+    parts = [engine.state, engine.backend, engine.detail]
+    if engine.weight_bytes:
+        parts.append(f"{size(engine.weight_bytes)} of weights")
+    if engine.restarts:
+        parts.append(f"restarted {engine.restarts} times")
+    return ", ".join(part for part in parts if part)
+
+
+def route(taken: schema.Route) -> Table:
+    return table(
+        ("member", "layers", "lane", "sent", "ms", "got to see"),
+        (
+            (
+                f"{stage.number} {stage.name}".strip(),
+                layers(stage.first, stage.last),
+                stage.lane,
+                size(stage.bytes_sent),
+                f"{stage.milliseconds:.0f}",
+                stage.saw,
+            )
+            for stage in taken.stages
+        ),
+        right=("sent", "ms"),
+    )

@@ -1,0 +1,49 @@
+"""Progress bars for work that goes through stages, on standard error."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from . import output
+
+
+class StageBars:
+    """One bar for each stage; ``update`` is what `fetch_model` calls."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=output.console(stderr=True),
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        """``done`` of ``total`` bytes; a ``total`` of 0 is one that is not known yet."""
+        if stage not in self._bars:
+            self._bars[stage] = self._progress.add_task(stage, total=total or None)
+        self._progress.update(self._bars[stage], completed=done, total=total or None)
