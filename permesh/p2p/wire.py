@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -26,6 +27,8 @@ CLOSE_S = 1.0
 # What a peer may send ahead of the one who reads its messages; the sender is held back after it.
 UNREAD_LIMIT = 4 * 1024 * 1024
 READ_SIZE = 64 * 1024
+# A closed stream is read (and forgotten) until its peer has closed it too, but not for longer.
+LINGER_S = 10.0
 
 _LENGTH = struct.Struct(">I")
 
@@ -40,41 +43,56 @@ class ByteStream(Protocol):
     async def aclose(self) -> None: ...
 
 
+class Resettable(ByteStream, Protocol):
+    """A stream whose ``aclose`` ends only what we send, and whose ``reset`` ends it both ways."""
+
+    async def reset(self) -> None: ...
+
+
 class Drain:
     """A `ByteStream` that is read as fast as bytes come, whoever waits for them.
 
     A yamux stream whose reader pauses for 5 s with its window full is reset by the sender; ``run``
-    (a task of its own) therefore reads on, up to ``UNREAD_LIMIT`` bytes ahead.
+    (a task of its own) therefore reads on, up to ``UNREAD_LIMIT`` bytes ahead. It also ends the
+    stream: a reset right after our last message would take that message with it.
     """
 
-    def __init__(self, stream: ByteStream, unread_limit: int = UNREAD_LIMIT) -> None:
+    def __init__(self, stream: Resettable, unread_limit: int = UNREAD_LIMIT) -> None:
         self._stream = stream
         self._limit = unread_limit
         self._unread = bytearray()
+        self._closing = False
         self._ended = False
         self._broken: trio.BrokenResourceError | None = None
         self._changed = trio.Event()  # bytes came, or the end
-        self._taken = trio.Event()  # bytes were taken
+        self._taken = trio.Event()  # bytes were taken, or are no longer wanted
+        self._scope = trio.CancelScope()
 
     async def run(self) -> None:
-        """Read until the stream ends, breaks or is closed."""
+        """Read until the stream ends or breaks, or `LINGER_S` after it was closed."""
+        clean = False
         try:
-            while True:
-                data = await self._stream.receive_some(READ_SIZE)
-                if not data:
-                    break
-                self._unread += data
-                self._wake()
-                while len(self._unread) >= self._limit:
-                    self._taken = trio.Event()
-                    await self._taken.wait()
-        except trio.ClosedResourceError:
-            pass
+            with self._scope:
+                clean = await self._read_all()
         except trio.BrokenResourceError as error:
             self._broken = error
         finally:
             self._ended = True
             self._wake()
+            if not clean:
+                with at_most(CLOSE_S):
+                    await self._stream.reset()
+
+    async def _read_all(self) -> bool:
+        while data := await self._stream.receive_some(READ_SIZE):
+            if self._closing:
+                continue
+            self._unread += data
+            self._wake()
+            while len(self._unread) >= self._limit and not self._closing:
+                self._taken = trio.Event()
+                await self._taken.wait()
+        return True
 
     def _wake(self) -> None:
         self._changed.set()
@@ -94,9 +112,17 @@ class Drain:
         await self._stream.send_all(data)
 
     async def aclose(self) -> None:
-        self._ended = True
+        """Say that nothing more comes from us, and go on reading until the peer says so too."""
+        self._closing = self._ended = True
+        self._unread.clear()
+        self._taken.set()
         self._wake()
+        self._scope.deadline = trio.current_time() + LINGER_S
         await self._stream.aclose()
+
+    def abort(self) -> None:
+        """End the stream both ways at once, losing what is under way."""
+        self._scope.cancel()
 
 
 class Framed:
@@ -104,11 +130,19 @@ class Framed:
 
     Any task may send; one may receive. ``b""`` is never a message. A peer that breaks the framing
     gets ``Refused``; whatever else goes wrong is a ``PermeshError`` with one of the codes
-    ``wire.closed`` (the stream is over) and ``wire.silent`` (the deadline passed).
+    ``wire.closed`` (the stream is over) and ``wire.silent`` (the deadline passed). ``abort()``
+    ends the stream at once and both ways, where the stream knows how.
     """
 
-    def __init__(self, stream: ByteStream, *, limit: int = MESSAGE_LIMIT) -> None:
+    def __init__(
+        self,
+        stream: ByteStream,
+        *,
+        limit: int = MESSAGE_LIMIT,
+        abort: Callable[[], None] | None = None,
+    ) -> None:
         self.limit = limit
+        self.abort = abort or self._forget
         self._stream = stream
         self._buffer = bytearray()
         self._sending = trio.Lock()
@@ -137,7 +171,8 @@ class Framed:
         finally:
             if not whole:
                 # Part of the frame may be out, and nothing after it would be understood.
-                await self.aclose()
+                self._closed = True
+                self.abort()
 
     async def receive(self, deadline: float | None = RECEIVE_S) -> bytes:
         """The next message, within ``deadline`` seconds (None: however long it takes).
@@ -178,6 +213,9 @@ class Framed:
         self._closed = True
         with at_most(CLOSE_S), contextlib.suppress(trio.BrokenResourceError):
             await self._stream.aclose()
+
+    def _forget(self) -> None:
+        """A plain byte stream has no way to be broken off; its owner closes it."""
 
 
 def at_most(seconds: float) -> trio.CancelScope:
