@@ -15,12 +15,15 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
 from permesh.errors import PermeshError
 from permesh.inference.engine.protocol import Deframer, encode_prefix
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # what the stubs of trio call it
 
 START_SECONDS = 90.0  # importing mlx-lm takes 3 s here, and much longer from a cold disk
 CALL_SECONDS = 120.0  # for a call that names no deadline
@@ -64,7 +67,7 @@ class _Call:
     number: int
     op: str
     prefix: bytes
-    payload: bytes | bytearray | memoryview
+    payload: bytes | memoryview
     done: trio.Event = field(default_factory=trio.Event)
     reply: Reply | None = None
     error: PermeshError | None = None
@@ -88,7 +91,7 @@ class Engine:
         self._oldest_since = math.inf  # when the head of `_inflight` came to be computed
         self._number = 0
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the engine up for ever; cancel to stop it."""
         task_status.started()
         backoff = FIRST_BACKOFF_SECONDS
@@ -114,7 +117,7 @@ class Engine:
         self,
         op: str,
         fields: Mapping[str, Any] | None = None,
-        payload: bytes | bytearray | memoryview = b"",
+        payload: bytes | memoryview = b"",
         *,
         deadline_s: float = CALL_SECONDS,
     ) -> Reply:

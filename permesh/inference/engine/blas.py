@@ -3,7 +3,7 @@
 Owns which libraries serve and how their threads behave. Must never import MLX: `permesh doctor`
 asks here, in the daemon's own process.
 
-MLX's Linux wheel carries the reference BLAS, on which a 64×576×1536 product takes 52 ms; MKL and
+MLX's Linux wheel carries the reference BLAS, on which a 64x576x1536 product takes 52 ms; MKL and
 OpenBLAS take 2 ms. A library loaded with RTLD_GLOBAL first wins the symbols `cblas_sgemm` & co.
 """
 

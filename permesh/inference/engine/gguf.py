@@ -54,6 +54,8 @@ def convert(source: Path, folder: Path) -> None:
 
     Raises ``PermeshError`` (``model.gguf``) for what is not a llama-family GGUF of a known kind.
     """
+    arrays: Any
+    metadata: Any
     try:
         arrays, metadata = mx.load(str(source), format="gguf", return_metadata=True)
     except (RuntimeError, ValueError) as error:

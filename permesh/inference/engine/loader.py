@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import psutil
 from mlx.utils import tree_flatten
 from mlx_lm.tokenizer_utils import TokenizerWrapper
@@ -30,7 +29,7 @@ from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
 from permesh.errors import PermeshError
 from permesh.inference import catalogue
 from permesh.inference.engine.protocol import MAX_SESSION_TOKENS
-from permesh.inference.engine.split import Anatomy, Stage, examine, install, list_places
+from permesh.inference.engine.split import Anatomy, Layer, Stage, examine, install, list_places
 
 # Dense weights may take this share of the memory that is free; beyond it they stay packed, which
 # is slow and fits.
@@ -41,7 +40,7 @@ def on_cpu() -> bool:
     return bool(mx.default_device() == mx.Device(mx.cpu))
 
 
-def load_lazily(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_lazily(folder: Path) -> tuple[Layer, dict[str, Any]]:
     """The model with no weight read yet; raises ``PermeshError`` for a folder that is not whole."""
     catalogue.check_folder(folder)
     try:
@@ -73,7 +72,7 @@ class LoadedModel:
 
     folder: Path
     revision: str
-    model: nn.Module
+    model: Layer
     config: dict[str, Any]
     held: set[int] = field(default_factory=set)
     ends: bool = False
@@ -94,17 +93,42 @@ class LoadedModel:
         return len(self.model.layers)
 
     @property
+    def hidden_size(self) -> int:
+        """Width of what passes between layers; 0 where a config does not say."""
+        for part in (self.config, self.config.get("text_config")):
+            for key in ("hidden_size", "n_embd", "d_model"):
+                if isinstance(part, dict) and isinstance(part.get(key), int):
+                    return int(part[key])
+        return 0
+
+    @property
+    def dtype(self) -> str:
+        """What is computed in: float32 on a CPU, else as the model's weights are."""
+        if on_cpu():
+            return "float32"
+        first: Any = tree_flatten(self.model.layers[0].parameters())
+        floats = [str(a.dtype) for _, a in first if mx.issubdtype(a.dtype, mx.floating)]
+        return floats[0].rpartition(".")[2]
+
+    def check_whole(self) -> None:
+        """Raise ``layers.not_held`` unless all of the model is here."""
+        if not self.ends or len(self.held) < self.layers:
+            raise PermeshError(
+                "layers.not_held", "Not all of the model is loaded here.", http_status=409
+            )
+
+    @property
     def context(self) -> int:
         return context_of(self.config)
 
-    @property
-    def anatomy(self) -> Anatomy:
+    def examine(self) -> Anatomy:
+        """How the model is built, found out once; raises ``model.cannot_split``."""
         if self._anatomy is None:
             self._anatomy = examine(self.model)
         return self._anatomy
 
-    @property
-    def tokenizer(self) -> TokenizerWrapper:
+    def read_tokenizer(self) -> TokenizerWrapper:
+        """The model's tokenizer, read once."""
         if self._tokenizer is None:
             self._tokenizer = read_tokenizer(self.folder, self.config)
         return self._tokenizer
@@ -116,7 +140,7 @@ class LoadedModel:
         whole = len(self.held) + len(new) == self.layers
         ends = ends and not self.ends
         if not whole:
-            _ = self.anatomy  # one that cannot be split is refused before anything is read
+            self.examine()  # one that cannot be split is refused before anything is read
         self._choose_density(new, ends)
         before = mx.get_active_memory()
         try:
@@ -133,8 +157,6 @@ class LoadedModel:
             ) from error
         finally:
             mx.clear_cache()
-        if ends:
-            _ = self.tokenizer
         self.weight_bytes += mx.get_active_memory() - before
         self.held.update(new)
         self.ends = self.ends or ends
@@ -150,12 +172,21 @@ class LoadedModel:
                 http_status=409,
             )
         if (first, last) not in self._stages:
-            self._stages[first, last] = Stage(self.model, self.anatomy, first, last)
+            self._stages[first, last] = Stage(self.model, self.examine(), first, last)
         return self._stages[first, last]
 
     def needed_bytes(self) -> int:
         """What the held weights take by their shapes alone."""
         return self._bytes(sorted(self.held), self.ends, _stored_bytes)
+
+    def bytes_when_whole(self) -> int:
+        """What all of the model would take, as it is held on this machine."""
+        count = _dense_bytes if on_cpu() else _stored_bytes
+        return self._bytes(list(range(self.layers)), True, count)
+
+    def use_anatomy(self, anatomy: Anatomy) -> None:
+        """Run other things than the model's own layers: for the self-test alone."""
+        self._anatomy = anatomy
 
     def spans(self) -> list[list[int]]:
         """The held layers as runs ``[first, last]``."""
@@ -180,7 +211,7 @@ class LoadedModel:
                 "Serve fewer layers.",
             )
 
-    def _bytes(self, layers: list[int], ends: bool, count: Callable[[nn.Module], int]) -> int:
+    def _bytes(self, layers: list[int], ends: bool, count: Callable[[Layer], int]) -> int:
         total = sum(count(self.model.layers[number]) for number in layers)
         if ends:
             with self._without_layers():
@@ -199,7 +230,7 @@ class LoadedModel:
             install(places, layers)
 
 
-def prepare(module: nn.Module, *, dense: bool) -> None:
+def prepare(module: Layer, *, dense: bool) -> None:
     """Read a module's weights, and on a CPU make them float32, unpacked if ``dense``."""
     if on_cpu():
         module.set_dtype(mx.float32)  # the scales too, so that unpacking rounds in float32
@@ -210,10 +241,12 @@ def prepare(module: nn.Module, *, dense: bool) -> None:
 
 
 def read_tokenizer(folder: Path, config: dict[str, Any]) -> TokenizerWrapper:
+    read: Any = load_tokenizer  # unannotated
     try:
-        return load_tokenizer(
+        tokenizer: TokenizerWrapper = read(
             folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id")
         )
+        return tokenizer
     except Exception as error:
         # As for the model: whatever transformers raises, the folder's files are at fault.
         raise PermeshError(
@@ -236,11 +269,12 @@ def check_span(first: Any, last: Any, layers: int, *, empty: bool = False) -> No
         )
 
 
-def _stored_bytes(module: nn.Module) -> int:
-    return sum(array.nbytes for _, array in tree_flatten(module.parameters()))
+def _stored_bytes(module: Layer) -> int:
+    leaves: Any = tree_flatten(module.parameters())
+    return sum(array.nbytes for _, array in leaves)
 
 
-def _dense_bytes(module: nn.Module) -> int:
+def _dense_bytes(module: Layer) -> int:
     """Bytes of the module's weights as float32, packed ones unpacked."""
     total = 0
     for _, part in module.named_modules():

@@ -21,7 +21,7 @@ the caller chooses; a field with `= x` may be left out):
            →   {}
     self_test  {model_dir, first, last}         whole against split at `first` and `last`; with
                the files' hashes checked first. Holds one layer at a time.
-           →   {ok, code, error}                ok false: never serve this model
+           →   {}      refused, with the reason, for a model that must never be served in parts
     open       {session, revision, first, last, max_tokens}    caches for a middle stage
            →   {}
     forward    {session, start, tensors} + payload    positions `start`… through the span. Trims

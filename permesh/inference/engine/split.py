@@ -18,19 +18,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import CacheList, make_prompt_cache
 
 from permesh.errors import PermeshError
 
-Place = tuple[nn.Module, str]  # a module and its key for the list of layers
+Layer = Any  # an mlx.nn.Module, whose own annotations end at the class
+Place = tuple[Layer, str]  # a module and its key for the list of layers
 Value = (
     Any  # what one layer hands to the next: an array, or a flat tuple or list of arrays and None
 )
 SEQUENCE = -1  # in a template's shape: this dimension is the number of positions
 
 
-def cannot_split(model: nn.Module, why: str) -> PermeshError:
+def cannot_split(model: Layer, why: str) -> PermeshError:
     kind = getattr(model, "model_type", type(model).__module__.rpartition(".")[2])
     return PermeshError(
         "model.cannot_split",
@@ -70,13 +71,13 @@ class Template:
 class Anatomy:
     """What examining a model told: its layers, where their list is, and what each one uses."""
 
-    layers: tuple[nn.Module, ...]
+    layers: tuple[Layer, ...]
     places: tuple[Place, ...]
     slots: tuple[frozenset[int], ...]  # of each layer, in the model's list of caches
     templates: tuple[Template, ...]  # [i]: what leaves layer i
 
 
-def list_places(model: nn.Module, layers: Sequence[nn.Module]) -> tuple[Place, ...]:
+def list_places(model: Layer, layers: Sequence[Layer]) -> tuple[Place, ...]:
     """Where a model keeps the list of its layers."""
     return tuple(
         (module, key)
@@ -92,7 +93,7 @@ def install(places: Sequence[Place], layers: list[Any]) -> None:
         dict.__setitem__(module, key, layers)
 
 
-def examine(model: nn.Module) -> Anatomy:
+def examine(model: Layer) -> Anatomy:
     """Watch a forward pass being built; raises ``model.cannot_split``. Computes nothing."""
     layers = tuple(model.layers)
     places = list_places(model, layers)
@@ -107,13 +108,13 @@ def examine(model: nn.Module) -> Anatomy:
     return Anatomy(layers, places, tuple(slots for slots, _ in short), tuple(templates))
 
 
-def _same_items(value: list[Any], layers: Sequence[nn.Module]) -> bool:
+def _same_items(value: list[Any], layers: Sequence[Layer]) -> bool:
     return len(value) == len(layers) and all(a is b for a, b in zip(value, layers, strict=True))
 
 
 def _watch(
-    model: nn.Module,
-    layers: tuple[nn.Module, ...],
+    model: Layer,
+    layers: tuple[Layer, ...],
     places: tuple[Place, ...],
     positions: int,
 ) -> list[tuple[frozenset[int], Value]]:
@@ -142,7 +143,7 @@ def _nested(cache: Any) -> list[Any]:
     return [cache]
 
 
-def _template(model: nn.Module, short: Value, long: Value) -> Template:
+def _template(model: Layer, short: Value, long: Value) -> Template:
     kind = mx.array if isinstance(short, mx.array) else type(short)
     if kind not in (mx.array, tuple, list) or type(short) is not type(long):
         raise cannot_split(model, f"its layers pass a {kind.__name__} on")
@@ -175,26 +176,26 @@ class _Proxy:
     a layer apart instead of calling it would compute with layers that are not held, silently.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: Layer) -> None:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._module, name)
-        if isinstance(value, nn.Module):
+        if isinstance(value, Module):
             return _Proxy(value)
         if isinstance(value, mx.array) or callable(value):
             raise cannot_split(self._module, f"its forward pass takes layers apart ('{name}')")
         self.__dict__[name] = value  # asked again at each step
         return value
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *_: Any, **__: Any) -> Any:
         raise cannot_split(self._module, "its forward pass takes layers apart")
 
 
 class _Watcher(_Proxy):
     def __init__(
         self,
-        layer: nn.Module,
+        layer: Layer,
         number: int,
         slot_of: dict[int, int],
         log: list[tuple[int, frozenset[int], Value]],
@@ -224,15 +225,15 @@ class _Received:
 class _Stub(_Proxy):
     """A layer before the stage."""
 
-    def __init__(self, layer: nn.Module, received: _Received) -> None:
+    def __init__(self, layer: Layer, received: _Received) -> None:
         super().__init__(layer)
         self._received = received
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *_: Any, **__: Any) -> Any:
         return self._received.value
 
 
-class _Tapped(Exception):  # noqa: N818 - it carries a value out, nothing is wrong
+class _Tapped(Exception):
     def __init__(self, value: Value) -> None:
         self.value = value
 
@@ -251,7 +252,7 @@ class Stage:
     the form ``anatomy.templates[last - 1]``.
     """
 
-    def __init__(self, model: nn.Module, anatomy: Anatomy, first: int, last: int) -> None:
+    def __init__(self, model: Layer, anatomy: Anatomy, first: int, last: int) -> None:
         count = len(anatomy.layers)
         if not 0 <= first < last <= count:
             raise ValueError(f"no layers {first}:{last} of {count}")
