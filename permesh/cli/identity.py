@@ -5,52 +5,21 @@ Owns the words of these commands and the asking for a passphrase.
 
 from __future__ import annotations
 
-import os
+from functools import partial
 
 import click
 
 from permesh.errors import PermeshError
 
 from . import output
+from .passphrase import descriptor_option, read_passphrase, with_passphrase
 from .root import Face, json_option, pass_face
-
-MAX_PASSPHRASE_BYTES = 1024
-
-passphrase_fd_option = click.option(
-    "--passphrase-fd",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Read the wallets' passphrase, one line, from file descriptor N.",
-)
-
-
-def read_passphrase(descriptor: int) -> str:
-    """The first line of ``descriptor``; raises ``PermeshError``."""
-    try:
-        with os.fdopen(descriptor, "rb", closefd=False) as source:
-            line = source.readline(MAX_PASSPHRASE_BYTES + 1)
-        passphrase = line.rstrip(b"\r\n").decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(descriptor, "it cannot be read as text") from error
-    if len(line) > MAX_PASSPHRASE_BYTES:
-        raise _unreadable(descriptor, f"its line is over {MAX_PASSPHRASE_BYTES} bytes")
-    if not passphrase:
-        raise _unreadable(descriptor, "it is empty")
-    return passphrase
-
-
-def _unreadable(descriptor: int, why: str) -> PermeshError:
-    return PermeshError(
-        "passphrase.unreadable",
-        f"No passphrase came from file descriptor {descriptor}: {why}.",
-        "Give it as one line, for example: permesh daemon --passphrase-fd 0 < FILE",
-    )
 
 
 @click.command()
 @click.option("--name", required=True, help="1 to 32 of a-z, 0-9 and '-'.")
 @click.option("--passphrase", "ask", is_flag=True, help="Ask for a passphrase for the wallets.")
-@passphrase_fd_option
+@descriptor_option
 @pass_face
 def init(face: Face, name: str, ask: bool, passphrase_fd: int | None) -> None:
     """Make this member's identity: an owner wallet, an agent wallet, a peer key.
@@ -97,12 +66,13 @@ def mesh() -> None:
 
 @mesh.command("create")
 @click.argument("name")
+@descriptor_option
 @pass_face
-def mesh_create(face: Face, name: str) -> None:
+def mesh_create(face: Face, name: str, passphrase_fd: int | None) -> None:
     """Found a mesh; you are its first registrar."""
     from permesh import offline
 
-    offline.create_mesh(face.home, name)
+    with_passphrase(passphrase_fd, partial(offline.create_mesh, face.home, name))
     click.echo(f"You founded {name}. Next: permesh daemon, then permesh mesh invite")
 
 
@@ -121,12 +91,13 @@ def mesh_invite(face: Face) -> None:
 
 @mesh.command("join")
 @click.argument("line")
+@descriptor_option
 @pass_face
-def mesh_join(face: Face, line: str) -> None:
+def mesh_join(face: Face, line: str, passphrase_fd: int | None) -> None:
     """Ask to be let into the mesh of an invite."""
     from permesh import offline
 
-    offline.join_mesh(face.home, line)
+    with_passphrase(passphrase_fd, partial(offline.join_mesh, face.home, line))
     click.echo("Next: permesh daemon. A registrar lets you in with: permesh members admit NAME")
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from functools import partial
 
 import click
 from click.shell_completion import get_completion_class
 
-from permesh.errors import PermeshError
-
 from . import output
-from .identity import passphrase_fd_option, read_passphrase
+from .passphrase import descriptor_option, with_passphrase
 from .root import Face, json_option, pass_face, root
 
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
@@ -27,7 +23,7 @@ _HINTS = {
 @click.option("--listen", multiple=True, metavar="ADDR", help="As /ip4/0.0.0.0/tcp/9470.")
 @click.option("--bootstrap", multiple=True, metavar="ADDR", help="A member to reach, with /p2p/ID.")
 @click.option("--mdns", is_flag=True, help="Look for members in the local network too.")
-@passphrase_fd_option
+@descriptor_option
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -46,23 +42,17 @@ def daemon(
     """Run this member until Ctrl-C."""
     from permesh.daemon import run_daemon
 
-    start = partial(
-        run_daemon,
-        face.home,
-        listen=listen,
-        bootstrap=bootstrap,
-        mdns=mdns,
-        log_level=log_level,
-    )
-    if passphrase_fd is not None:
-        start(passphrase=read_passphrase(passphrase_fd))
-        return
-    try:
-        start(passphrase=None)
-    except PermeshError as error:
-        if error.code != "wallet.passphrase_needed" or not sys.stdin.isatty():
-            raise
-        start(passphrase=click.prompt("Passphrase", hide_input=True, err=True))
+    def start(passphrase: str | None) -> None:
+        run_daemon(
+            face.home,
+            passphrase=passphrase,
+            listen=listen,
+            bootstrap=bootstrap,
+            mdns=mdns,
+            log_level=log_level,
+        )
+
+    with_passphrase(passphrase_fd, start)
 
 
 @click.command()

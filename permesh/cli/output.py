@@ -100,16 +100,19 @@ def card(identity: schema.Identity) -> Panel:
     standing = f"{identity.standing:.2f}"
     if identity.standing_note:
         standing += f" ({identity.standing_note})"
-    admitted = when(identity.admitted_ms) if identity.admitted_ms else "not yet"
+    issued = f"{when(identity.issued_ms)}, epoch {identity.epoch}"
+    rotates = f"{when(identity.rotates_ms)}, at the latest {when(identity.expires_ms)}"
+    if not identity.issued_ms:
+        issued = rotates = "once the daemon runs in a mesh"
     body = pairs(
         [
             ("Agent", number),
             ("Name", identity.name),
             ("Mesh", identity.mesh or "none yet"),
             ("Runtime", identity.runtime),
-            ("Admitted", admitted),
-            ("Issued", f"{when(identity.issued_ms)}, epoch {identity.epoch}"),
-            ("Rotates", f"{when(identity.rotates_ms)}, at the latest {when(identity.expires_ms)}"),
+            ("Admitted", when(identity.admitted_ms) if identity.admitted_ms else "not yet"),
+            ("Issued", issued),
+            ("Rotates", rotates),
             ("Runtime hash", identity.runtime_hash),
             ("", "claimed by the member itself"),
             ("Standing", standing),

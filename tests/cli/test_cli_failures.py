@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from fakenode import MODEL, Daemon
 
 from permesh.cli import main
+from permesh.cli.passphrase import read_passphrase
 from permesh.cli.root import Root
 from permesh.errors import PermeshError
 
@@ -182,8 +183,6 @@ def test_completion_knows_the_commands(environment) -> None:
 
 
 def test_the_passphrase_comes_from_a_descriptor() -> None:
-    from permesh.cli.identity import read_passphrase
-
     for given, expected in ((b"s3cret \xc3\xa9\nmore", "s3cret é"), (b"plain", "plain")):
         reading, writing = os.pipe()
         os.write(writing, given)
@@ -194,8 +193,6 @@ def test_the_passphrase_comes_from_a_descriptor() -> None:
 
 @pytest.mark.parametrize("given", [b"", b"\n", b"\xff\n", b"x" * 5000])
 def test_a_passphrase_that_is_none_is_refused(given: bytes) -> None:
-    from permesh.cli.identity import read_passphrase
-
     reading, writing = os.pipe()
     os.write(writing, given)
     os.close(writing)
