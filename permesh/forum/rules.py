@@ -102,10 +102,12 @@ def room_body(name: str, purpose: str) -> bytes:
 
 def post_body(text: str) -> bytes:
     """Make a post's body from what a person typed; raises ``PermeshError``."""
-    text = clean_text(text)
+    # Cleaning may shorten a text, but not from this to the limit unless it is mostly rubbish.
+    if len(text) <= 4 * MAX_TEXT_BYTES:
+        text = clean_text(text)
     if not text.strip():
         raise PermeshError("post.empty", "The post has no text.", "Write something.")
-    body = text.encode()
+    body = text.encode("utf-8", "replace")
     if len(body) > MAX_TEXT_BYTES:
         raise PermeshError(
             "post.too_long",
