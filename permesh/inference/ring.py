@@ -42,6 +42,9 @@ from .surroundings import Member, Surroundings
 
 CLOSE_SECONDS = 1.5  # for the stages' totals; without them the answer is shown all the same
 
+# How the engine refuses what the tail sent: the asker's own part of the call is never wrong.
+_INPUT_CODES = ("activation.", "position.")
+
 T = TypeVar("T")
 
 
@@ -249,7 +252,7 @@ class Ring:
                 "ask_step", {"start": step.start, "tensors": step.tensors}, payload
             )
         except PermeshError as error:
-            if error.code.startswith("step."):
+            if error.code.startswith(_INPUT_CODES):
                 raise self._tail_is_wrong(error) from error
             raise
         if len(reply.payload):

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -35,7 +35,7 @@ from .offers import LIFE_MS as OFFER_LIFE_MS
 from .offers import MAX_SPANS, REFRESH_MS, Offer, OfferBook, OfferedSpan, open_offer, seal_offer
 from .plan import Capability, Chain, Held, find_chain
 from .ring import Ring
-from .session import Limits, RingError
+from .session import MAX_TOKENS, Limits, RingError
 from .stages import Stages
 from .supervisor import Engine
 from .surroundings import Member, Surroundings
@@ -413,22 +413,36 @@ class Compute:
             facts = await self._holdings.ensure(info, *_asker_parts(info, chain))
             ring: Ring | None = None
             try:
-                opened = await self._engine.call(
-                    "ask_open", ask_fields(request, info, chain, session, facts)
-                )
+                fields = ask_fields(request, info, chain, session, facts)
+                opened = (await self._engine.call("ask_open", fields)).fields
                 if chain is not None:
+                    total = opened["prompt_tokens"] + opened["max_tokens"]
+                    if total > MAX_TOKENS:
+                        total = MAX_TOKENS
+                        opened = await self._shorten(fields, opened)
                     ring = self._ring(chain, info.revision, session)
-                    total = opened.fields["prompt_tokens"] + opened.fields["max_tokens"]
                     self._nursery.start_soon(ring.run, total)
                     await ring.open()
                 me = self._surroundings.me()
-                yield Answer(self._engine, session, opened.fields, info, me, ring, began)
+                yield Answer(self._engine, session, opened, info, me, ring, began)
             finally:
                 if ring is not None:
                     ring.abandon()
                 with at_most(CLOSE_SECONDS), contextlib.suppress(PermeshError):
                     if self._engine.state.state == "ready":
                         await self._engine.call("ask_close", {"session": session})
+
+    async def _shorten(self, fields: dict[str, Any], opened: dict[str, Any]) -> dict[str, Any]:
+        """Open again with as many tokens as a stage takes; raises when the prompt is too long."""
+        left = MAX_TOKENS - opened["prompt_tokens"]
+        if left < 1:
+            raise PermeshError(
+                "prompt.too_long",
+                f"The prompt has {opened['prompt_tokens']} tokens, and members take {MAX_TOKENS}.",
+                "Shorten it, or ask with the route 'local'.",
+            )
+        await self._engine.call("ask_close", {"session": fields["session"]})
+        return (await self._engine.call("ask_open", {**fields, "max_tokens": left})).fields
 
     def _ring(self, chain: Chain, revision: str, session: str) -> Ring:
         connected = self._surroundings.connected()
