@@ -12,6 +12,7 @@ does, which stands in a room above) nor what follows from a verdict (the swarm d
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -140,32 +141,31 @@ class Conversation:
 
 async def converse(
     stream: Framed,
-    peer_id: str,
-    gate: Gate,
+    hello: bytes,
     addresses: tuple[str, ...],
-    on_found: Callable[[GateVerdict], None],
+    check: Callable[[bytes], GateVerdict],
 ) -> Ended:
-    """Hold the conversation over ``stream``; ``on_found`` learns our verdict before the peer does.
+    """Hold the conversation over ``stream``; ``check`` is given the peer's hello.
 
     The caller sets the deadline. Raises ``PermeshError``, or ``Refused`` for a peer that does not
     keep to the protocol.
     """
     conversation = Conversation()
-    actions = conversation.begin(gate.hello(), addresses)
+    actions = deque(conversation.begin(hello, addresses))
     while True:
-        for action in actions:
+        while actions:
+            action = actions.popleft()
             if isinstance(action, Ended):
                 return action
             if isinstance(action, Send):
                 await stream.send(action.data)
             else:
-                verdict = _ask(gate, peer_id, action.hello)
-                on_found(verdict)
-                actions += conversation.found(verdict)
-        actions = conversation.receive(await stream.receive())
+                actions += conversation.found(check(action.hello))
+        actions += conversation.receive(await stream.receive())
 
 
-def _ask(gate: Gate, peer_id: str, hello: bytes) -> GateVerdict:
+def ask(gate: Gate, peer_id: str, hello: bytes) -> GateVerdict:
+    """The gate's verdict, whatever happens in it."""
     try:
         return gate.check(peer_id, hello)
     except Refused as refused:

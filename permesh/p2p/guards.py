@@ -21,6 +21,8 @@ from typing import Any
 import trio
 from libp2p.tools.anyio_service import Service, TrioManager
 
+from permesh.errors import PermeshError
+
 # A task of the library that is meant to run for ever starts again after this pause.
 RESTART_S = 1.0
 MAX_LOG_CHARACTERS = 300
@@ -81,6 +83,35 @@ class ContainedManager(TrioManager):
             await trio.sleep(RESTART_S)
 
 
+class Tasks:
+    """A nursery whose tasks cannot end each other: an error in one is counted, and it is over."""
+
+    def __init__(self, errors: Counter[str]) -> None:
+        self.errors = errors
+        self._nursery: trio.Nursery | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """On the way out, what still runs is cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            try:
+                yield
+            finally:
+                self._nursery.cancel_scope.cancel()
+
+    def spawn(self, function: AsyncFunction, *args: Any) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self.contain, function, *args)
+
+    async def contain(self, function: AsyncFunction, *args: Any) -> None:
+        try:
+            await function(*args)
+        except PermeshError as error:  # routine: a peer that is away, slow or refused
+            logger.debug("%s: %s", function.__name__, error)
+        except Exception as error:
+            count_error(self.errors, error, function.__name__)
+
+
 def count_error(errors: Counter[str], error: BaseException, where: str) -> None:
     errors[type(error).__name__] += 1
     logger.warning("%s: %s: %s", where, type(error).__name__, first_line(str(error)))
@@ -124,6 +155,9 @@ def tame_logs() -> None:
     library.setLevel(logging.WARNING)
     if not any(isinstance(handler, _OneLine) for handler in library.handlers):
         library.addHandler(_OneLine())
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("libp2p."):
+            logging.getLogger(name).setLevel(logging.NOTSET)  # some set INFO for themselves
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     root = logging.getLogger()

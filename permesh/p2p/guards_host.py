@@ -278,6 +278,7 @@ class GuardedHost(BasicHost):
     async def _serve_stream(self, connection: Connection, stream: INetStream) -> None:
         admitted = connection.admitted
         if connection.inbound_streams > (MAX_STREAMS if admitted else MAX_STRANGER_STREAMS):
+            self.owner.fault(connection.peer_id, "stream.too_many", 5)
             await (stream.reset() if admitted else connection.close())
             return
         served = self.multiselect if admitted else self.strangers
@@ -307,6 +308,12 @@ class _Notifee(INotifee):
     async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None: ...
 
 
+class _Network(Network):
+    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
+        """Never: its auto-connector would dial whoever is in the peerstore."""
+        raise SwarmException(f"only the swarm dials {peer_id}")
+
+
 def _make_network(seed: bytes, tcp: GuardedTCP) -> Network:
     keys = ed25519_key_pair(seed)
     identity = ID.from_pubkey(keys.public_key)
@@ -315,7 +322,7 @@ def _make_network(seed: bytes, tcp: GuardedTCP) -> Network:
     # By default plaintext and secio are offered too, and mplex.
     noise = NoiseTransport(keys, noise_privkey=x25519_key_pair().private_key)
     upgrader = _Upgrader({TProtocol(NOISE): noise}, {TProtocol(YAMUX): Yamux}, NEGOTIATE_S)
-    return Network(
+    return _Network(
         identity,
         peerstore,
         upgrader,

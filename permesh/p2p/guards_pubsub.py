@@ -14,6 +14,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 from libp2p.abc import INetStream
+from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
@@ -32,7 +33,6 @@ MAX_RPC = 1024 * 1024
 QUEUE = 1024
 # What a control message may hold that concerns us.
 MAX_IDS = 1000
-ATTACH_S = 30.0
 HEARTBEAT_S = 1
 SEEN_S = 600
 
@@ -102,19 +102,23 @@ class GuardedPubsub(Pubsub):
             raise ValueError(f"a gossip message has at most {MAX_MESSAGE} bytes")
         await self.publish(self.topic, data)
 
-    async def attach(self, peer_id: str) -> None:
+    def attach(self, peer_id: str) -> None:
         """Exchange messages with a peer that has been admitted."""
-        await self.ensure_peer_stream(ID.from_string(peer_id), ATTACH_S)
+        self._schedule_peer_stream_retry(ID.from_string(peer_id))
 
     def detach(self, peer_id: str) -> None:
-        """The peer is gone, or another connection to it was chosen."""
+        """The peer is gone; or another connection to it was chosen, and will be attached to."""
         self._handle_dead_peer(ID.from_string(peer_id))
 
     # -- what the library calls
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
-        if self.host.owner.chosen(str(peer_id)) is not None:
+        if self.host.owner.chosen(str(peer_id)) is None:
+            return
+        try:
             await super()._handle_new_peer(peer_id)
+        except Exception as error:  # it tries again after this error alone
+            raise SwarmException(f"pubsub cannot reach {peer_id}: {error!r}") from error
 
     async def stream_handler(self, stream: INetStream) -> None:
         """Read a peer's messages until its stream ends; the newest stream of a peer counts."""

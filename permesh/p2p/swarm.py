@@ -7,10 +7,11 @@ message holds is its handler's. Must never know a record, a credential or a mode
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,31 +23,25 @@ from permesh.config import NetworkConfig
 from permesh.errors import PermeshError, Refused
 
 from . import addresses as places
-from . import admission
+from . import admission, heartbeat
 from .admission import ADMISSION_S, Ended, Gate, GateVerdict
 from .faults import Faults
-from .guards import count_error
-from .guards_host import MAX_UNREAD, Connection, GuardedHost, PeerStream
+from .guards import Tasks, count_error
+from .guards_host import Connection, GuardedHost, PeerStream
 from .guards_mdns import local_peers
 from .guards_pubsub import GuardedPubsub
+from .inbox import Inbox
 from .redial import Redial, Target
 from .wire import Drain, Framed
 
-BEAT_PROTOCOL = "/permesh/beat/1"
-# Each side says every 4 s that it is there; after three times without a byte it is not. So a
-# peer that hangs (SIGSTOP, a cable pulled) is noticed within 16 s of its last byte.
-BEAT_S = 4.0
-MISSED_BEATS = 3
-
 MAX_PEERS = 256
 OPEN_S = 10.0
-# A dismissed peer has this long to read why.
+# A peer that was refused has this long to read why; streams of a connection that another one
+# replaces have it to end.
 DISMISS_S = 1.0
 # Two connections made within this time of each other were dialled by both sides at once.
 TOGETHER_S = 10.0
 RECHECK_S = 10.0
-# Messages of the topic that wait for `on_message`; the oldest go first.
-MAX_WAITING = 1024
 
 Handler = Callable[[Framed, str, object], Awaitable[None]]
 
@@ -65,7 +60,7 @@ class PeerInfo:
 
 @dataclass(eq=False, slots=True)
 class _Link:
-    """A connection on its way from a stranger's to a member's."""
+    """A connection on its way from a stranger's to a member's; ``ended`` is the last admission."""
 
     connection: Connection
     ended: Ended | None = None
@@ -92,10 +87,11 @@ class Swarm:
 
     ``seed`` is the libp2p identity (Ed25519, 32 bytes). ``handlers`` maps protocols to what
     serves a member's stream: ``await handler(stream, peer_id, verified)``; an error in it resets
-    that stream and is counted as a fault, ``Refused`` as the peer's. ``on_message(peer_id, data)``
-    takes the topic's messages from the member that forwarded them (the source has signed them).
-    ``on_peer`` is called when a peer is admitted, ``on_gone`` when its last connection ended.
-    Callbacks run in the event loop and must not block.
+    that stream and is counted as a fault (``Refused``: the peer's; ``PermeshError``: nobody's).
+    ``on_message(peer_id, data)`` takes the topic's messages from the member that forwarded them
+    (the source has signed them; it may be another). ``on_peer`` is called when a peer is
+    admitted, ``on_gone`` when its last connection has ended. Callbacks run in the event loop and
+    must not block. ``clock_ms`` is Unix time.
     """
 
     def __init__(
@@ -112,8 +108,6 @@ class Swarm:
         rng: random.Random | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self.errors: Counter[str]
-        self.dropped_messages = 0
         self._config = config
         self._gate = gate
         self._on_message = on_message
@@ -121,24 +115,43 @@ class Swarm:
         self._on_gone = on_gone
         self._clock_ms = clock_ms
         self._host = GuardedHost(seed, self)
-        self.errors = self._host.errors
-        self._pubsub = GuardedPubsub(self._host, topic, self._arrived)
+        self._inbox = Inbox(self._take)
+        self._pubsub = GuardedPubsub(self._host, topic, self._inbox.put)
+        self._tasks = Tasks(self._host.errors)
         self._faults = Faults()
         self._redial = Redial(rng or random.Random())
         self._wake = trio.Event()
-        self._messages: deque[tuple[str, bytes]] = deque()
-        self._message_came = trio.Event()
         self._links: dict[Connection, _Link] = {}
         self._chosen: dict[str, _Link] = {}
-        self._nursery: trio.Nursery | None = None
         self._host.serve(admission.PROTOCOL, self._serve_admission, strangers=True)
-        self._host.serve(BEAT_PROTOCOL, self._serve_beat)
+        self._host.serve(heartbeat.PROTOCOL, heartbeat.serve)
         for protocol, handler in handlers.items():
             self._serve(protocol, handler)
         for address in config.bootstrap:
             self.add_bootstrap(address)
 
-    # -- what others ask
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Swarm]:
+        """Listen, and look for peers; raises ``PermeshError`` where it cannot listen."""
+        listen = [places.multiaddr(address) for address in self._config.listen]
+        try:
+            async with self._tasks.open(), self._pubsub.running(), self._host.running(listen):
+                for loop in (self._redial_loop, self._recheck_loop, self._inbox.run):
+                    self._tasks.spawn(loop)
+                if self._config.mdns:
+                    topic = self._pubsub.topic
+                    self._tasks.spawn(local_peers, self._host, topic, self._try_once)
+                yield self
+        except BaseExceptionGroup as group:
+            raise _only(group) from None
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled; started means that the port is bound."""
+        async with self.running():
+            task_status.started()
+            await trio.sleep_forever()
+
+    # -- what there is to know
 
     @property
     def peer_id(self) -> str:
@@ -146,7 +159,7 @@ class Swarm:
 
     def addresses(self) -> list[str]:
         """Where we can be dialled: full multiaddrs, those of `announce` first."""
-        return [f"{address}/p2p/{self.peer_id}" for address in self._places()]
+        return [f"{place}/p2p/{self.peer_id}" for place in self._places()]
 
     def _places(self) -> tuple[str, ...]:
         listened = [str(address) for address in self._host.listened]
@@ -154,17 +167,30 @@ class Swarm:
 
     def peers(self) -> list[PeerInfo]:
         """The admitted ones."""
-        return [self._info(link) for link in self._chosen.values()]
-
-    def _info(self, link: _Link) -> PeerInfo:
-        connection = link.connection
-        return PeerInfo(link.peer_id, connection.address, link.admitted_ms, connection.verified)
+        return [_info(link) for link in self._chosen.values()]
 
     def host_of(self, peer_id: str) -> str | None:
         """The IP address at the other end of the present connection."""
         link = self._chosen.get(peer_id)
         address = link.connection.socket.get_remote_address() if link else None
         return address[0] if address else None
+
+    @property
+    def faults(self) -> Counter[str]:
+        """How often each fault of a peer was counted, by its code."""
+        return self._faults.counts
+
+    @property
+    def errors(self) -> Counter[str]:
+        """Errors of the library's or of handlers' that were contained, by the type's name."""
+        return self._host.errors
+
+    @property
+    def dropped_messages(self) -> int:
+        """Messages of the topic that came faster than ``on_message`` took them."""
+        return self._inbox.dropped
+
+    # -- what there is to do
 
     async def open(self, peer_id: str, protocol: str, deadline: float = OPEN_S) -> Framed:
         """A stream to an admitted peer, within ``deadline`` seconds; the caller closes it.
@@ -187,18 +213,18 @@ class Swarm:
 
     def _framed(self, stream: PeerStream) -> Framed:
         drain = Drain(stream)
-        self._spawn(drain.run)
+        self._tasks.spawn(drain.run)
         return Framed(drain, abort=drain.abort)
 
     async def publish(self, data: bytes) -> None:
-        """Send ``data`` to the topic; a hint, that may reach nobody."""
+        """Send ``data`` (at most 128 KiB) to the topic: a hint, which may reach nobody."""
         await self._pubsub.send(data)
 
     def add_bootstrap(self, multiaddr: str) -> None:
         """Look for the peer at that address, for ever. Raises ``PermeshError`` for a bad one."""
         peer_id, place = places.parse(multiaddr)
         if peer_id != self.peer_id:
-            self._redial.add(peer_id, (place,), self._now(), bootstrap=True)
+            self._redial.add(peer_id, (place,), time.monotonic(), bootstrap=True)
             self._wake.set()
 
     async def connect(self, multiaddr: str) -> PeerInfo:
@@ -221,94 +247,42 @@ class Swarm:
                 "The peer closed the connection before it let us in.",
                 "It may be busy; try again.",
             )
-        return self._info(link)
+        return _info(link)
 
     async def drop(self, peer_id: str, why: str) -> None:
-        """Close every connection to that peer. If it is looked for, it is found again."""
+        """Close every connection to that peer; one that is looked for is found again."""
         logger.info("Dropping %s: %s.", peer_id, why)
         for link in [link for link in self._links.values() if link.peer_id == peer_id]:
-            await link.connection.close()
+            await self._close(link)
 
     def fault(self, peer_id: str, code: str, severity: int) -> None:
-        """Count what a peer did wrong; at 100 within a few minutes it is shut out for a while."""
-        if self._faults.add(peer_id, code, severity, self._now()):
-            self._spawn(self.drop, peer_id, f"too many faults, the last one {code}")
-
-    @property
-    def faults(self) -> Counter[str]:
-        """How often each code was counted."""
-        return self._faults.counts
+        """Count what a peer did wrong (1: a trifle, 100: an attack). See `faults.Faults`."""
+        if self._faults.add(peer_id, code, severity, time.monotonic()):
+            self._tasks.spawn(self.drop, peer_id, f"too many faults, the last one {code}")
 
     async def present(self) -> None:
-        """Show our hello again, renewed, to every peer, on the connections that there are."""
+        """Show our hello, renewed, to every peer again, on the connections that there are."""
         async with trio.open_nursery() as nursery:
-            for link in list(self._chosen.values()):
-                nursery.start_soon(self._contained, self._introduce, link)
+            for link in self._chosen.values():
+                nursery.start_soon(self._tasks.contain, self._introduce, link)
 
     def recheck(self) -> None:
-        """Drop the peers whose verdict has expired; it also happens by itself."""
+        """Drop the peers whose verdict has expired; every `RECHECK_S` it happens by itself."""
         now = self._clock_ms()
-        for link in list(self._chosen.values()):
+        for link in self._chosen.values():
             expires = link.ended.ours.expires_ms if link.ended else 0
             if 0 < expires <= now:
-                self._spawn(self.drop, link.peer_id, "its credential has expired")
+                self._tasks.spawn(self.drop, link.peer_id, "its credential has expired")
 
-    # -- running
+    async def _recheck_loop(self) -> None:
+        while True:
+            await trio.sleep(RECHECK_S)
+            self.recheck()
 
-    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until cancelled; started means that the port is bound."""
-        async with self.running():
-            task_status.started()
-            await trio.sleep_forever()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Swarm]:
-        """Raises ``PermeshError`` where it cannot listen."""
-        try:
-            listen = [places.multiaddr(address) for address in self._config.listen]
-            async with (
-                trio.open_nursery() as self._nursery,
-                self._pubsub.running(),
-                self._host.running(listen),
-            ):
-                self._start()
-                try:
-                    yield self
-                finally:
-                    self._nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            raise _only(group) from None
-
-    def _start(self) -> None:
-        for loop in (self._redial_loop, self._message_loop, self._recheck_loop):
-            self._spawn(loop)
-        if self._config.mdns:
-            self._spawn(local_peers, self._host, self._pubsub.topic, self._try_once)
-
-    def _spawn(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
-        if self._nursery is not None:
-            self._nursery.start_soon(self._contained, function, *args)
-
-    async def _contained(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
-        """One peer's trouble is not the swarm's."""
-        try:
-            await function(*args)
-        except PermeshError as error:
-            logger.debug("%s", error)
-        except Exception as error:
-            count_error(self.errors, error, function.__name__)
-
-    def _now(self) -> float:
-        return time.monotonic()
-
-    # -- connections come, are admitted, and go (the first three are the host's `Owner`)
+    # -- the host's `Owner`: connections come and go
 
     def connected(self, connection: Connection) -> None:
-        self._spawn(self._welcome, self._link(connection))
-
-    def chosen(self, peer_id: str) -> Connection | None:
-        link = self._chosen.get(peer_id)
-        return link.connection if link else None
+        self._tasks.spawn(self._welcome, self._link(connection))
 
     def disconnected(self, connection: Connection) -> None:
         link = self._links.pop(connection, None)
@@ -319,32 +293,47 @@ class Swarm:
         if self._chosen.get(link.peer_id) is link:
             self._lost(link.peer_id)
 
+    def chosen(self, peer_id: str) -> Connection | None:
+        link = self._chosen.get(peer_id)
+        return link.connection if link else None
+
     def _lost(self, peer_id: str) -> None:
         del self._chosen[peer_id]
-        others = [
-            link for link in self._links.values() if link.peer_id == peer_id and link.admitted
-        ]
-        if others:
-            self._choose(others[0])
-            return
+        for link in self._links.values():
+            if link.peer_id == peer_id and link.admitted:
+                self._chosen[peer_id] = link
+                break
         self._pubsub.detach(peer_id)
-        self._redial.gone(peer_id, self._now())
-        self._wake.set()
-        self._on_gone(peer_id)
+        if peer_id not in self._chosen:
+            self._redial.failed(peer_id, time.monotonic())
+            self._wake.set()
+            self._on_gone(peer_id)
 
     def _link(self, connection: Connection) -> _Link:
+        """Streams may come before the news of their connection."""
         return self._links.setdefault(connection, _Link(connection))
+
+    async def _close(self, link: _Link) -> None:
+        await link.connection.close()
+        self.disconnected(link.connection)
+
+    async def _dismiss(self, link: _Link) -> None:
+        await trio.sleep(DISMISS_S)
+        await self._close(link)
+
+    # -- admission
 
     async def _welcome(self, link: _Link) -> None:
         """See a new connection through its admission, or close it."""
         with trio.move_on_after(ADMISSION_S):
             if link.connection.outbound:
-                await self._contained(self._introduce, link)
+                await self._tasks.contain(self._introduce, link)
             else:
                 await link.settled.wait()
-        if not link.admitted:
-            await trio.sleep(DISMISS_S if link.ended else 0)
-            await link.connection.close()
+        if link.ended is None:
+            await self._close(link)
+        elif not link.admitted:
+            await self._dismiss(link)
 
     async def _introduce(self, link: _Link) -> None:
         """Hold the conversation from our side; also to renew it."""
@@ -352,177 +341,157 @@ class Swarm:
         await self._talk(link, stream)
 
     async def _serve_admission(self, connection: Connection, stream: PeerStream) -> None:
-        await self._talk(self._link(connection), self._framed(stream))
+        await self._tasks.contain(self._talk, self._link(connection), self._framed(stream))
 
     async def _talk(self, link: _Link, stream: Framed) -> None:
         stream.limit = admission.MESSAGE_LIMIT
-
-        def found(verdict: GateVerdict) -> None:
-            if verdict.admitted:
-                link.connection.admit(verdict.verified)
-
+        check = functools.partial(self._check, link)
+        ended = None
         try:
-            with trio.fail_after(ADMISSION_S):
-                ended = await admission.converse(
-                    stream, link.peer_id, _Checked(self), self._places(), found
-                )
-            await stream.aclose()
+            with trio.move_on_after(ADMISSION_S):
+                ended = await admission.converse(stream, self._gate.hello(), self._places(), check)
         except Refused as refused:
             self.fault(link.peer_id, refused.code, 20)
-            raise
         finally:
-            if link.ended is None:
-                link.settled.set()
-        self._settle(link, ended)
+            if ended is None:
+                stream.abort()
+            link.settled.set()
+        if ended is not None:
+            self._settle(link, ended)
+            await stream.aclose()
+
+    def _check(self, link: _Link, hello: bytes) -> GateVerdict:
+        """Our verdict; it holds from before the peer learns of it, or its first stream could
+        come too early."""
+        verdict = self._refusal(link.peer_id) or admission.ask(self._gate, link.peer_id, hello)
+        if verdict.admitted:
+            link.connection.admit(verdict.verified)
+        return verdict
+
+    def _refusal(self, peer_id: str) -> GateVerdict | None:
+        if self._faults.shut_out(peer_id, time.monotonic()):
+            return GateVerdict(
+                "refused", "network.faults", "Too many faults were counted against this peer."
+            )
+        if peer_id not in self._chosen and len(self._chosen) >= MAX_PEERS:
+            return GateVerdict(
+                "refused",
+                "network.full",
+                f"This member has {MAX_PEERS} connections already.",
+                "Connect to another member.",
+            )
+        return None
 
     def _settle(self, link: _Link, ended: Ended) -> None:
         if link.connection not in self._links:
             return
         link.ended = ended
-        link.settled.set()
-        self._gate.on_verdict(link.peer_id, ended.theirs)
+        try:
+            self._gate.on_verdict(link.peer_id, ended.theirs)
+        except Exception as error:
+            count_error(self.errors, error, "on_verdict")
         if link.admitted:
-            self._redial.add(
-                link.peer_id, places.of_peer(ended.addresses, link.connection.address), self._now()
-            )
-            self._redial.connected(link.peer_id, self._now())
             self._admit(link)
-        elif self._chosen.get(link.peer_id) is link:
-            self._spawn(self._dismiss, link)
-
-    async def _dismiss(self, link: _Link) -> None:
-        await trio.sleep(DISMISS_S)
-        await link.connection.close()
+        elif link.admitted_ms:  # it was admitted until now; `_welcome` sees to the others
+            self._tasks.spawn(self._dismiss, link)
 
     def _admit(self, link: _Link) -> None:
-        known = self._chosen.get(link.peer_id)
-        if known is link:
-            return
-        if known is None or self._prefers(link, known):
-            self._choose(link)
-        if known is not None:
-            self._spawn(self._dismiss, known if self._chosen[link.peer_id] is link else link)
+        assert link.ended is not None
+        now, peer_id, connection = time.monotonic(), link.peer_id, link.connection
+        self._redial.add(peer_id, places.of_peer(link.ended.addresses, connection.address), now)
+        self._redial.connected(peer_id, now)
+        if link.admitted_ms:
+            return  # renewed
+        link.admitted_ms = self._clock_ms()
+        self._tasks.spawn(self._live, link)
+        known = self._chosen.get(peer_id)
+        if known is None:
+            self._chosen[peer_id] = link
+            self._pubsub.attach(peer_id)
+            self._on_peer(_info(link))
+        elif self._prefers(connection, known.connection):
+            self._chosen[peer_id] = link
+            self._pubsub.detach(peer_id)
+            self._tasks.spawn(self._dismiss, known)
+        else:
+            self._tasks.spawn(self._dismiss, link)
 
-    def _prefers(self, new: _Link, known: _Link) -> bool:
+    def _prefers(self, new: Connection, known: Connection) -> bool:
         """Whether ``new`` takes the place of ``known``; both sides come to the same answer.
 
         When both dialled at once, the connection dialled by the smaller peer id stays. Otherwise
         the peer would not have dialled if the older connection was still of use to it.
         """
-        here, there = new.connection, known.connection
-        apart = abs(here.opened_at - there.opened_at)
-        if here.outbound == there.outbound or apart > TOGETHER_S:
+        if new.outbound == known.outbound or new.opened_at - known.opened_at > TOGETHER_S:
             return True
-        return here.outbound == (self.peer_id < new.peer_id)
-
-    def _choose(self, link: _Link) -> None:
-        first = link.peer_id not in self._chosen
-        self._chosen[link.peer_id] = link
-        link.admitted_ms = link.admitted_ms or self._clock_ms()
-        self._pubsub.detach(link.peer_id)
-        self._spawn(self._pubsub.attach, link.peer_id)
-        self._spawn(self._live, link)
-        if first:
-            self._on_peer(self._info(link))
-
-    # -- an admitted connection's life
+        return new.outbound == (self.peer_id < new.peer_id)
 
     async def _live(self, link: _Link) -> None:
+        """Watch over an admitted connection until it is gone, or has to go."""
+        connection = link.connection
         with link.life:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._beat, link)
-                await self._watch(link)
+                nursery.start_soon(
+                    heartbeat.beat,
+                    functools.partial(self._open, connection, heartbeat.PROTOCOL, heartbeat.BEAT_S),
+                )
+                why = await heartbeat.watch(connection)
+                logger.info("Closing the connection to %s: %s.", link.peer_id, why)
+                self._tasks.spawn(self._close, link)
 
-    async def _beat(self, link: _Link) -> None:
-        stream: Framed | None = None
-        while True:
-            try:
-                stream = stream or await self._open(link.connection, BEAT_PROTOCOL, BEAT_S)
-                await stream.send(b"\x00", BEAT_S)
-            except PermeshError:
-                stream = None  # `_watch` sees whether the connection lives
-            await trio.sleep(BEAT_S)
-
-    async def _watch(self, link: _Link) -> None:
-        socket, seen, missed = link.connection.socket, 0, 0
-        while missed < MISSED_BEATS:
-            missed = missed + 1 if socket.received == seen else 0
-            seen = socket.received
-            if link.connection.unread() > MAX_UNREAD:
-                self.fault(link.peer_id, "stream.flood", 100)
-            await trio.sleep(BEAT_S)
-        logger.info("%s has fallen silent.", link.peer_id)
-        with trio.CancelScope(shield=True):
-            await link.connection.close()
-
-    async def _serve_beat(self, _: Connection, stream: PeerStream) -> None:
-        while await stream.receive_some():
-            pass
+    # -- what members send
 
     def _serve(self, protocol: str, handler: Handler) -> None:
         async def serve(connection: Connection, stream: PeerStream) -> None:
             framed = self._framed(stream)
             try:
                 await handler(framed, connection.peer_id, connection.verified)
-                await framed.aclose()
-            except Refused as refused:
-                self.fault(connection.peer_id, refused.code, 10)
-            except PermeshError as error:
-                logger.debug("%s: %s", protocol, error)
             except Exception as error:
-                self.fault(connection.peer_id, "handler.error", 1)
-                count_error(self.errors, error, protocol)
-                logger.debug("In the handler of %s:", protocol, exc_info=error)
-            finally:
                 framed.abort()
+                self._blame(connection.peer_id, error, protocol)
+            else:
+                await framed.aclose()
 
         self._host.serve(protocol, serve)
 
-    # -- messages of the topic
+    def _take(self, peer_id: str, data: bytes) -> None:
+        try:
+            self._on_message(peer_id, data)
+        except Exception as error:
+            self._blame(peer_id, error, "on_message")
 
-    def _arrived(self, peer_id: str, data: bytes) -> None:
-        if len(self._messages) >= MAX_WAITING:
-            self._messages.popleft()
-            self.dropped_messages += 1
-        self._messages.append((peer_id, data))
-        self._message_came.set()
-
-    async def _message_loop(self) -> None:
-        while True:
-            await self._message_came.wait()
-            self._message_came = trio.Event()
-            while self._messages:
-                peer_id, data = self._messages.popleft()
-                try:
-                    self._on_message(peer_id, data)
-                except Refused as refused:
-                    self.fault(peer_id, refused.code, 5)
-                except Exception as error:
-                    count_error(self.errors, error, "on_message")
-                await trio.lowlevel.checkpoint()
+    def _blame(self, peer_id: str, error: Exception, where: str) -> None:
+        if isinstance(error, Refused):
+            self.fault(peer_id, error.code, 10)
+        elif isinstance(error, PermeshError):
+            logger.debug("%s: %s", where, error)
+        else:
+            self.fault(peer_id, "handler.error", 1)
+            count_error(self.errors, error, where)
 
     # -- looking for peers
 
     async def _redial_loop(self) -> None:
         while True:
             self._wake = trio.Event()
-            for target in self._redial.due(self._now()):
-                self._spawn(self._look_for, target)
-            with trio.move_on_after(max(self._redial.next_at() - self._now(), 0.0)):
+            for target in self._redial.due(time.monotonic()):
+                self._tasks.spawn(self._look_for, target)
+            with trio.move_on_after(max(self._redial.next_at() - time.monotonic(), 0.0)):
                 await self._wake.wait()
 
     async def _look_for(self, target: Target) -> None:
         ended = await self._try(target.peer_id, target.addresses)
+        now = time.monotonic()
         if target.peer_id in self._chosen:
-            self._redial.connected(target.peer_id, self._now())
+            self._redial.connected(target.peer_id, now)
         else:
-            pending = ended is not None and "pending" in (ended.theirs.status, ended.ours.status)
-            self._redial.failed(target.peer_id, self._now(), pending=pending)
+            pending = ended is not None and ended.theirs.status == "pending"
+            self._redial.failed(target.peer_id, now, pending=pending)
             self._wake.set()
 
     async def _try_once(self, peer_id: str, addresses: tuple[str, ...]) -> None:
         if peer_id != self.peer_id:
-            self._spawn(self._try, peer_id, addresses)
+            self._tasks.spawn(self._try, peer_id, addresses)
 
     async def _try(self, peer_id: str, addresses: tuple[str, ...]) -> Ended | None:
         """Dial the addresses in turn until one is the peer; returns what came of it."""
@@ -543,42 +512,10 @@ class Swarm:
             await link.settled.wait()
         return link.ended
 
-    async def _recheck_loop(self) -> None:
-        while True:
-            await trio.sleep(RECHECK_S)
-            self.recheck()
 
-    # -- who may come in
-
-    def _refusal(self, peer_id: str) -> GateVerdict | None:
-        if self._faults.shut_out(peer_id, self._now()):
-            return GateVerdict(
-                "refused", "network.faults", "Too many faults were counted against this peer."
-            )
-        if peer_id not in self._chosen and len(self._chosen) >= MAX_PEERS:
-            return GateVerdict(
-                "refused",
-                "network.full",
-                f"This member has {MAX_PEERS} connections already.",
-                "Connect to another member.",
-            )
-        return None
-
-
-class _Checked:
-    """The gate, behind what the swarm itself has to say."""
-
-    def __init__(self, swarm: Swarm) -> None:
-        self._swarm = swarm
-
-    def hello(self) -> bytes:
-        return self._swarm._gate.hello()
-
-    def check(self, peer_id: str, hello: bytes) -> GateVerdict:
-        return self._swarm._refusal(peer_id) or self._swarm._gate.check(peer_id, hello)
-
-    def on_verdict(self, peer_id: str, verdict: GateVerdict) -> None:
-        self._swarm._gate.on_verdict(peer_id, verdict)
+def _info(link: _Link) -> PeerInfo:
+    connection = link.connection
+    return PeerInfo(link.peer_id, connection.address, link.admitted_ms, connection.verified)
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -54,7 +55,7 @@ values = st.recursive(
     | st.binary(max_size=40)
     | st.text(max_size=20).map(lambda text: text if _packs(text) else "plain"),
     lambda inner: st.lists(inner, max_size=5),
-    max_leaves=20,
+    max_leaves=8,  # and so no deeper than a message may be
 )
 
 
@@ -69,11 +70,7 @@ def _packs(text: str) -> bool:
 @settings(max_examples=60, deadline=None)
 @given(values)
 def test_what_is_packed_is_unpacked_the_same(value: Any) -> None:
-    try:
-        data = pack(value)
-    except Refused as error:
-        assert error.code == "format.too_deep"
-        return
+    data = pack(value)
     assert unpack(data, limit=len(data)) == value
 
 
@@ -257,10 +254,8 @@ def test_our_own_mistakes_are_caught_before_signing() -> None:
 @given(st.binary(max_size=200))
 def test_only_refused_leaves_the_decoders(data: bytes) -> None:
     for decode in (Record.decode, Header.decode, lambda d: unpack(d, limit=150)):
-        try:
+        with suppress(Refused):
             decode(data)
-        except Refused:
-            pass
 
 
 wild = st.recursive(
