@@ -46,6 +46,9 @@ class Capability:
     tail: int
 
 
+_Way = tuple[int, int, tuple[str, ...], int, list[Held]]
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """The asker runs [0, first) and [last, layers); ``legs`` cover [first, last) without a gap."""
@@ -106,34 +109,31 @@ def _cheapest(
 ) -> tuple[int, list[Held]] | None:
     """(first layer of the chain, spans in order); dynamic programming over layer borders.
 
-    ``best[p]`` is the cheapest way to have layers [0, p) done: (cost, peers, names, start, path).
-    Names make ties fall the same way everywhere. A span is only ever run to its end here: where
-    it may stop earlier is decided by `_cut`.
+    ``best[p]`` is the cheapest way to have layers [0, p) done with a peer at the end: (cost,
+    peers, names, start, path). Names make ties fall the same way everywhere. A span is only ever
+    run to its end here: where it may stop earlier is decided by `_cut`.
     """
-    best: dict[int, tuple[int, int, tuple[str, ...], int, list[Held]]] = {
-        start: (start, 0, (), start, []) for start in range(1, head + 1)
-    }
-    by_end = sorted(spans, key=lambda s: (s.last, s.first, s.peer_id))
-    for span in by_end:
+    best: dict[int, _Way] = {}
+    for span in sorted(spans, key=lambda s: (s.last, s.first, s.peer_id)):
         for border in range(span.first, span.last):
-            if border not in best:
-                continue
-            cost, peers, names, start, path = best[border]
-            candidate = (
-                cost + HOP_LAYERS, peers + 1, (*names, span.peer_id), start, [*path, span],
-            )  # fmt: skip
-            held = best.get(span.last)
-            if held is None or candidate[:4] < held[:4]:
-                best[span.last] = candidate
+            before = [best[border]] if border in best else []
+            if border <= head:
+                before.append((border, 0, (), border, []))
+            for cost, peers, names, start, path in before:
+                way: _Way = (
+                    cost + HOP_LAYERS, peers + 1, (*names, span.peer_id), start, [*path, span],
+                )  # fmt: skip
+                if span.last not in best or way[:4] < best[span.last][:4]:
+                    best[span.last] = way
     ends = [
         (cost + layers - border, peers, names, start, path)
         for border, (cost, peers, names, start, path) in best.items()
-        if path and border >= tail_from
+        if border >= tail_from
     ]
     if not ends:
         return None
-    chosen = min(ends, key=lambda end: end[:4])
-    return chosen[3], chosen[4]
+    _, _, _, start, path = min(ends, key=lambda end: end[:4])
+    return start, path
 
 
 def _cut(start: int, path: list[Held]) -> tuple[Leg, ...]:

@@ -24,6 +24,7 @@ from permesh.p2p.wire import Framed
 
 from .doors import Doors
 from .messages import (
+    MAX_CONTROL_BYTES,
     MAX_STEP_BYTES,
     MAX_WINDOW,
     PROTOCOL,
@@ -129,6 +130,7 @@ class Ring:
             peer_id = self.chain.legs[index].peer_id
             with trio.fail_after(OPEN_MS / 1000):
                 stream = await self._surroundings.open_stream(peer_id, PROTOCOL)
+            stream.limit = MAX_CONTROL_BYTES
             self._streams[index] = stream
             await stream.send(encode_control(self._opening(index, max_tokens)))
             while True:

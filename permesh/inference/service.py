@@ -52,7 +52,7 @@ CLOSE_SECONDS = 5.0
 # An offer may outrun its author's credential, or a slow clock: nobody's fault.
 _INNOCENT = ("offer.unknown_key", "offer.stale", "offer.too_many")
 
-Handler = Callable[[str, Framed], Awaitable[None]]
+Handler = Callable[[Framed, str, object], Awaitable[None]]  # as `p2p.swarm.Swarm` takes them
 
 _log = logging.getLogger("permesh.inference")
 
@@ -111,11 +111,15 @@ class Compute:
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
-        """Inbound protocols, for streams of admitted members only."""
-        return {
-            lanes_module.PROTOCOL: self._lanes.handle,
-            messages.PROTOCOL: self._stages.handle,
-        }
+        """Inbound protocols, for the streams of admitted members only."""
+
+        async def lane(stream: Framed, peer_id: str, _verified: object) -> None:
+            await self._lanes.handle(peer_id, stream)
+
+        async def session(stream: Framed, peer_id: str, _verified: object) -> None:
+            await self._stages.handle(peer_id, stream)
+
+        return {lanes_module.PROTOCOL: lane, messages.PROTOCOL: session}
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Lanes, answers under way and the refreshing of offers, until cancelled."""
@@ -155,7 +159,8 @@ class Compute:
             raise PermeshError(
                 "serve.too_many", f"A member serves at most {MAX_SPANS} models.", "Stop one first."
             )
-        await self._self_test(info, low, high)
+        fields = {"model_dir": str(info.path), "first": low, "last": high}
+        await self._engine.call("self_test", fields, deadline_s=SELF_TEST_SECONDS)
         before = self._served.pop(info.revision, None)
         if before is not None and not (low <= before.first and before.last <= high):
             await self._holdings.drop(info.revision)
@@ -163,16 +168,6 @@ class Compute:
         served = self._served[info.revision] = _Served(info, low, high)
         self._changed()
         return self._own_span(served)
-
-    async def _self_test(self, info: ModelInfo, first: int, last: int) -> None:
-        fields = {"model_dir": str(info.path), "first": first, "last": last}
-        reply = await self._engine.call("self_test", fields, deadline_s=SELF_TEST_SECONDS)
-        if not reply.fields["ok"]:
-            raise PermeshError(
-                str(reply.fields.get("code") or "model.self_test"),
-                f"{info.name} failed its self-test and is not served: {reply.fields['error']}",
-                "Fetch it again, or choose another model.",
-            )
 
     async def stop(self, model: str) -> None:
         """Take the offer back and let go of the layers; running sessions end with an error."""

@@ -21,6 +21,7 @@ from permesh.p2p.wire import Framed, at_most
 
 from .doors import Doors
 from .messages import (
+    MAX_CONTROL_BYTES,
     MAX_STEP_BYTES,
     MAX_WINDOW,
     Fail,
@@ -98,6 +99,7 @@ class Stages:
 
     async def handle(self, peer_id: str, stream: Framed) -> None:
         """One inbound control stream, from `Open` to its end. Raises ``Refused`` for garbage."""
+        stream.limit = MAX_CONTROL_BYTES
         opening = decode_control(await stream.receive(OPEN_MS / 1000))
         if not isinstance(opening, Open):
             raise Refused("session.order", "A session starts with Open.")
