@@ -66,7 +66,7 @@ class Redial:
             del self._targets[peer_id]
 
     def due(self, now: float) -> list[Target]:
-        """The targets to dial now; each is busy until `connected`, `failed` or `gone`."""
+        """The targets to dial now; each is busy until `connected` or `failed`."""
         found = [
             target
             for target in self._targets.values()
@@ -92,7 +92,7 @@ class Redial:
             target.busy, target.failures, target.seen_at = True, 0, now
 
     def failed(self, peer_id: str, now: float, *, pending: bool = False) -> None:
-        """The attempt came to nothing (``pending``: it said that we are not let in yet)."""
+        """The attempt came to nothing (``pending``: we are not let in yet), or the peer is gone."""
         target = self._targets.get(peer_id)
         if target is not None:
             wait = PENDING_S if pending else min(FIRST_S * 2.0**target.failures, LONGEST_S)
@@ -101,7 +101,3 @@ class Redial:
             # Half of the interval is random: members that lost each other together would
             # otherwise also dial each other together.
             target.next_at = now + wait * self._rng.uniform(0.5, 1.0)
-
-    def gone(self, peer_id: str, now: float) -> None:
-        """A member's connection ended: look for it at once, then at growing intervals."""
-        self.failed(peer_id, now)

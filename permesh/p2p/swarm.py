@@ -25,13 +25,13 @@ from permesh.errors import PermeshError, Refused
 from . import addresses as places
 from . import admission, heartbeat
 from .admission import ADMISSION_S, Ended, Gate, GateVerdict
+from .dialler import Dialler
 from .faults import Faults
 from .guards import Tasks, count_error
 from .guards_host import Connection, GuardedHost, PeerStream
 from .guards_mdns import local_peers
 from .guards_pubsub import GuardedPubsub
 from .inbox import Inbox
-from .redial import Redial, Target
 from .wire import Drain, Framed
 
 MAX_PEERS = 256
@@ -119,8 +119,14 @@ class Swarm:
         self._pubsub = GuardedPubsub(self._host, topic, self._inbox.put)
         self._tasks = Tasks(self._host.errors)
         self._faults = Faults()
-        self._redial = Redial(rng or random.Random())
-        self._wake = trio.Event()
+        self._dialler = Dialler(
+            self._host,
+            self._tasks,
+            rng or random.Random(),
+            is_linked=lambda peer: any(link.peer_id == peer for link in self._links.values()),
+            is_member=lambda peer: peer in self._chosen,
+            outcome=self._outcome,
+        )
         self._links: dict[Connection, _Link] = {}
         self._chosen: dict[str, _Link] = {}
         self._host.serve(admission.PROTOCOL, self._serve_admission, strangers=True)
@@ -136,11 +142,10 @@ class Swarm:
         listen = [places.multiaddr(address) for address in self._config.listen]
         try:
             async with self._tasks.open(), self._pubsub.running(), self._host.running(listen):
-                for loop in (self._redial_loop, self._recheck_loop, self._inbox.run):
+                for loop in (self._dialler.run, self._recheck_loop, self._inbox.run):
                     self._tasks.spawn(loop)
                 if self._config.mdns:
-                    topic = self._pubsub.topic
-                    self._tasks.spawn(local_peers, self._host, topic, self._try_once)
+                    self._tasks.spawn(local_peers, self._host, self._pubsub.topic, self._found)
                 yield self
         except BaseExceptionGroup as group:
             raise _only(group) from None
@@ -224,8 +229,7 @@ class Swarm:
         """Look for the peer at that address, for ever. Raises ``PermeshError`` for a bad one."""
         peer_id, place = places.parse(multiaddr)
         if peer_id != self.peer_id:
-            self._redial.add(peer_id, (place,), time.monotonic(), bootstrap=True)
-            self._wake.set()
+            self._dialler.look_for(peer_id, (place,), bootstrap=True)
 
     async def connect(self, multiaddr: str) -> PeerInfo:
         """Dial and be admitted; raises ``PermeshError`` with what to do about it."""
@@ -305,8 +309,7 @@ class Swarm:
                 break
         self._pubsub.detach(peer_id)
         if peer_id not in self._chosen:
-            self._redial.failed(peer_id, time.monotonic())
-            self._wake.set()
+            self._dialler.lost(peer_id)
             self._on_gone(peer_id)
 
     def _link(self, connection: Connection) -> _Link:
@@ -397,9 +400,10 @@ class Swarm:
 
     def _admit(self, link: _Link) -> None:
         assert link.ended is not None
-        now, peer_id, connection = time.monotonic(), link.peer_id, link.connection
-        self._redial.add(peer_id, places.of_peer(link.ended.addresses, connection.address), now)
-        self._redial.connected(peer_id, now)
+        peer_id, connection = link.peer_id, link.connection
+        claimed = places.of_peer(link.ended.addresses, connection.address)
+        self._dialler.look_for(peer_id, claimed, bootstrap=False)
+        self._dialler.found(peer_id)
         if link.admitted_ms:
             return  # renewed
         link.admitted_ms = self._clock_ms()
@@ -469,42 +473,10 @@ class Swarm:
             self.fault(peer_id, "handler.error", 1)
             count_error(self.errors, error, where)
 
-    # -- looking for peers
-
-    async def _redial_loop(self) -> None:
-        while True:
-            self._wake = trio.Event()
-            for target in self._redial.due(time.monotonic()):
-                self._tasks.spawn(self._look_for, target)
-            with trio.move_on_after(max(self._redial.next_at() - time.monotonic(), 0.0)):
-                await self._wake.wait()
-
-    async def _look_for(self, target: Target) -> None:
-        ended = await self._try(target.peer_id, target.addresses)
-        now = time.monotonic()
-        if target.peer_id in self._chosen:
-            self._redial.connected(target.peer_id, now)
-        else:
-            pending = ended is not None and ended.theirs.status == "pending"
-            self._redial.failed(target.peer_id, now, pending=pending)
-            self._wake.set()
-
-    async def _try_once(self, peer_id: str, addresses: tuple[str, ...]) -> None:
+    async def _found(self, peer_id: str, addresses: tuple[str, ...]) -> None:
+        """In the local network, whoever it is: dialled once for each announcement."""
         if peer_id != self.peer_id:
-            self._tasks.spawn(self._try, peer_id, addresses)
-
-    async def _try(self, peer_id: str, addresses: tuple[str, ...]) -> Ended | None:
-        """Dial the addresses in turn until one is the peer; returns what came of it."""
-        for address in addresses:
-            if any(link.peer_id == peer_id for link in self._links.values()):
-                return None
-            try:
-                connection = await self._host.dial(places.multiaddr(address), peer_id)
-            except PermeshError as error:
-                logger.debug("%s", error)
-                continue
-            return await self._outcome(connection)
-        return None
+            self._tasks.spawn(self._dialler.try_once, peer_id, addresses)
 
     async def _outcome(self, connection: Connection) -> Ended | None:
         link = self._link(connection)
