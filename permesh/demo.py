@@ -33,6 +33,7 @@ from .display import clean, clean_line
 from .errors import PermeshError
 
 MODEL = "smollm2-135m"
+ROOM = "lobby"
 QUESTION = "Explain in three sentences why bees matter to an orchard."
 MAX_TOKENS = 64
 # (name, layers served): the asker keeps the first six and the last four of the model's thirty.
@@ -162,15 +163,15 @@ class Demo:
 
     def talk(self) -> None:
         self.say("\n[bold]2. A room[/]")
-        self.atlas.client.create_room("lobby", "where the orchard meets")
+        self.atlas.client.create_room(ROOM, "where the orchard meets")
         self._show_post(self.atlas, "Who has layers to spare this evening?", None)
-        first = self.atlas.client.posts("lobby").items[-1].id
+        first = self.atlas.client.posts(ROOM).items[-1].id
         self._show_post(self.birch, "Ten of smollm2, sixes to fifteens.", first)
 
     def _show_post(self, author: Member, text: str, reply_to: str | None) -> None:
-        wait_for(f"the room at {author.name}", MEET_SECONDS, partial(_has_room, author))
+        wait_for(f"the room at {author.name}", MEET_SECONDS, partial(has_room, author))
         started = time.monotonic()
-        post = author.client.post("lobby", text, reply_to)
+        post = author.client.post(ROOM, text, reply_to)
         for other in self.members:
             if other is not author:
                 wait_for(f"the post at {other.name}", MEET_SECONDS, partial(_has, other, post))
@@ -281,14 +282,14 @@ def _has_peers(member: Member, count: int) -> bool:
     return len(member.client.status().peers) >= count
 
 
-def _has_room(member: Member) -> bool:
-    return any(room.name == "lobby" for room in member.client.rooms().items)
+def has_room(member: Member, name: str = ROOM) -> bool:
+    return any(room.name == name for room in member.client.rooms().items)
 
 
 def _has(member: Member, post: schema.Post) -> bool:
-    if not _has_room(member):
+    if not has_room(member):
         return False
-    return any(seen.id == post.id for seen in member.client.posts("lobby").items)
+    return any(seen.id == post.id for seen in member.client.posts(ROOM).items)
 
 
 def wait_for(what: str, seconds: float, ready: Callable[[], bool]) -> None:
@@ -315,7 +316,7 @@ def run_demo(*, keep: bool, console: Console | None = None) -> None:
     demo = Demo(root, models, console)
     try:
         with _terminated_as_interrupt():
-            _fetch(demo)
+            fetch(demo)
             demo.found()
             demo.talk()
             demo.serve()
@@ -324,17 +325,17 @@ def run_demo(*, keep: bool, console: Console | None = None) -> None:
                 _keep(demo)
     except PermeshError:
         console.print(f"\nThe homes and logs are left in {root}", highlight=False)
-        _stop(demo)
+        stop(demo)
         raise
     except BaseException:
-        _stop(demo)
+        stop(demo)
         shutil.rmtree(root, ignore_errors=True)
         raise
-    _stop(demo)
+    stop(demo)
     shutil.rmtree(root, ignore_errors=True)
 
 
-def _fetch(demo: Demo) -> None:
+def fetch(demo: Demo) -> None:
     """Outside the story: the one command whose progress bar the reader should see."""
     if not (demo.models / MODEL / "permesh.json").is_file():
         demo.say(f"[bold]0. Fetching {MODEL}[/] (once; about 100 MB)")
@@ -357,7 +358,7 @@ def _keep(demo: Demo) -> None:
             time.sleep(1.0)
 
 
-def _stop(demo: Demo) -> None:
+def stop(demo: Demo) -> None:
     """SIGTERM to all, then SIGKILL to whoever is left."""
     for member in demo.members:
         member.client.close()

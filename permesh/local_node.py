@@ -7,9 +7,9 @@ events into those that faces see. Must never know HTTP, nor start or stop a part
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -33,8 +33,9 @@ from .identity.card import address, agent_number, blank_card, fill_card
 from .identity.genesis import MAX_BOOTSTRAP, Invite
 from .identity.hello import Verified
 from .identity.roster import Member, Request
-from .inference.catalogue import ModelInfo, find, list_models
+from .inference.catalogue import find
 from .inference.service import Compute
+from .inference.supervisor import Engine
 from .membership import Membership
 from .node import ChatDelta, ChatRequest, NodeEvent
 from .p2p.swarm import Swarm
@@ -63,7 +64,7 @@ class LocalNode:
         forum: Forum,
         swarm: Swarm,
         compute: Compute,
-        refused: Counter[str],
+        engine: Engine,
         now_ms: Callable[[], int],
     ) -> None:
         self._name = name
@@ -75,7 +76,7 @@ class LocalNode:
         self._forum = forum
         self._swarm = swarm
         self._compute = compute
-        self._refused = refused
+        self._engine = engine
         self._now_ms = now_ms
         self._started_ms = now_ms()
 
@@ -108,14 +109,11 @@ class LocalNode:
                 expires_ms=credential.expires_ms,
             ),
             peers=self._peers(),
-            serving=[span for span in self._compute.spans() if self._is_own(span)],
-            engine=self._compute.engine(),
+            serving=self._compute.serving(),
+            engine=schema.Engine(**asdict(self._engine.state)),
             records=await self._store.read(Store.count),
-            refused=dict(self._refused),
+            refused=dict(self._swarm.faults + self._swarm.errors),
         )
-
-    def _is_own(self, span: schema.Span) -> bool:
-        return span.peer_id == self._swarm.peer_id
 
     def _peers(self) -> list[schema.Peer]:
         found = []
@@ -129,7 +127,7 @@ class LocalNode:
                     name=peer.verified.name,
                     address=peer.address,
                     connected_ms=peer.connected_ms,
-                    faults=peer.faults,
+                    faults=self._swarm.faults_of(peer.peer_id),
                 )
             )
         return sorted(found, key=lambda peer: peer.number)
@@ -248,34 +246,8 @@ class LocalNode:
     # -- models ------------------------------------------------------------------------------
 
     async def models(self, cursor: str | None, limit: int) -> schema.Models:
-        here = await trio.to_thread.run_sync(list_models, self._models_dir)
-        spans = self._compute.spans()
-        found = [self._local_model(info, spans) for info in here]
-        known = {info.revision for info in here}
-        elsewhere: dict[str, list[schema.Span]] = {}
-        for span in spans:
-            if span.revision not in known:
-                elsewhere.setdefault(span.revision, []).append(span)
-        for revision, served in elsewhere.items():
-            found.append(
-                schema.LocalModel(
-                    name=served[0].model, revision=revision, layers=served[0].layers, bytes=0,
-                    local=False, served=served, reachable=False,
-                )
-            )  # fmt: skip
-        items, more = _page(found, cursor, limit)
+        items, more = _page(await self._compute.models(), cursor, limit)
         return schema.Models(items=items, next_cursor=more)
-
-    def _local_model(self, info: ModelInfo, spans: Sequence[schema.Span]) -> schema.LocalModel:
-        return schema.LocalModel(
-            name=info.name,
-            revision=info.revision,
-            layers=info.layers,
-            bytes=info.bytes,
-            local=True,
-            served=[span for span in spans if span.revision == info.revision],
-            reachable=True,
-        )
 
     async def serve(self, model: str, layers: str) -> schema.Span:
         self._membership.require_member()
@@ -293,9 +265,11 @@ class LocalNode:
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[NodeEvent]]:
-        async with self._events.subscribe() as subscription:
-            async with aclosing(self._told(subscription)) as told:
-                yield told
+        async with (
+            self._events.subscribe() as subscription,
+            aclosing(self._told(subscription)) as told,
+        ):
+            yield told
 
     async def _told(self, subscription: Subscription) -> AsyncGenerator[NodeEvent, None]:
         yield await self._snapshot()

@@ -1,0 +1,360 @@
+"""The daemon: one process a member, and the place where its parts are put together.
+
+Owns the order in which parts start and stop, and the wires between them. It decides nothing that
+a part could decide. The socket opens last, so that connecting means ready, and closes first.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+
+from .api import serve_api
+from .config import Config, Home, load_config
+from .errors import PermeshError
+from .events import (
+    EventBus,
+    MembersChanged,
+    PeersChanged,
+    RecordsSaved,
+    SpansChanged,
+    StatusChanged,
+    Subscription,
+)
+from .forum import rules
+from .forum.service import Forum
+from .forum.views import ForumView
+from .identity.card import agent_number
+from .identity.hello import Verified
+from .inference.service import Compute
+from .inference.supervisor import Engine
+from .inference.surroundings import Member
+from .local_node import LocalNode
+from .membership import BOOTSTRAP_KEY, Membership, Secrets
+from .offline import lock_home
+from .p2p import addressbook
+from .p2p.addressbook import AddressBook
+from .p2p.replication import PROTOCOL as SYNC_PROTOCOL
+from .p2p.replication import Replication
+from .p2p.swarm import OPEN_S, PeerInfo, Swarm
+from .p2p.wire import Framed
+from .records import MAX_RECORD_BYTES, Record, unpack
+from .store import AsyncStore, Store
+
+LOG_BYTES = 4 * 1024 * 1024
+LOG_FILES = 2
+# What a fault weighs; at 100 within a few minutes the swarm shuts a peer out for a while. Only
+# what no honest member can send by mistake or by being of another release weighs much.
+FAULT_WEIGHTS = {"record.signature": 50, "offer.signature": 50, "sync.unasked": 25}
+FAULT_WEIGHT = 5
+
+_log = logging.getLogger("permesh.daemon")
+
+
+class Daemon:
+    """The parts, wired. ``run`` starts them in order and ends when it is cancelled."""
+
+    def __init__(
+        self, home: Home, config: Config, store: AsyncStore, membership: Membership, seed: bytes
+    ) -> None:
+        self._home = home
+        self._config = config
+        self._store = store
+        self._membership = membership
+        self._roster = membership.roster
+        self._rng = random.Random()  # jitter alone
+        self.events = EventBus()
+        self._nursery: trio.Nursery | None = None
+        membership.on_change = lambda: self.events.publish(StatusChanged())
+
+        models = config.models_directory(home)
+        self._engine = Engine(lambda _: self.events.publish(StatusChanged()))
+        self._compute = Compute(
+            self._engine,
+            _Surroundings(self),
+            models,
+            now=now_ms,
+            lane_port=config.network.lane_port,
+        )
+        self.swarm = Swarm(
+            seed,
+            config.network,
+            f"permesh/{membership.genesis.mesh_id.hex()}/1",
+            membership,
+            {SYNC_PROTOCOL: self._serve_sync, **self._compute.handlers},
+            lambda peer, data: self.replication.on_message(peer, data),
+            on_peer=self._on_peer,
+            on_gone=self._on_gone,
+            rng=self._rng,
+        )
+        self.replication = Replication(
+            store,
+            self._roster,
+            self.swarm,
+            self.events,
+            now_ms=now_ms,
+            rng=self._rng,
+            fault=self.fault,
+            check_format=_check_format,
+            offers=self._compute.offers,
+            on_offer=self._compute.on_offer,
+        )
+        self.journal = membership.attach(self.replication.own_saved)
+        forum = Forum(self.journal, store, describe=self._describe, now_ms=now_ms)
+        self.node = LocalNode(
+            name=membership.enrolment.name,
+            models_dir=models,
+            membership=membership,
+            store=store,
+            events=self.events,
+            forum=forum,
+            swarm=self.swarm,
+            compute=self._compute,
+            engine=self._engine,
+            now_ms=now_ms,
+        )
+        membership.on_renewed = self.swarm.present
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery, self.events.subscribe() as subscription:
+            self._nursery = nursery
+            await nursery.start(self._membership.run)
+            await nursery.start(self._engine.run)
+            await nursery.start(self._compute.run)
+            await nursery.start(self.replication.run)
+            await nursery.start(self.swarm.run)
+            for address in await self._bootstrap():
+                self._learn_bootstrap(address)
+            for author, addresses in (await self._known_addresses()).items():
+                self._learn(author, addresses)
+            nursery.start_soon(self._follow, subscription)
+            await self._publish_addresses()
+            await nursery.start(serve_api, self.node, self._home)
+            _log.info("ready: %s, %s", self.swarm.peer_id, ", ".join(self.swarm.addresses()))
+            for entry in self._config.models.serve:
+                nursery.start_soon(self._serve_model, entry)
+
+    # -- the swarm -----------------------------------------------------------------------------
+
+    async def _serve_sync(self, stream: Framed, peer_id: str, verified: object) -> None:
+        await self.replication.handle_sync(stream, peer_id, verified)
+
+    def _on_peer(self, peer: PeerInfo) -> None:
+        self.replication.on_peer(peer.peer_id)
+        self.events.publish(PeersChanged())
+
+    def _on_gone(self, peer_id: str) -> None:
+        self.replication.on_gone(peer_id)
+        self.events.publish(PeersChanged())
+
+    def fault(self, peer_id: str, code: str) -> None:
+        """Count a peer's fault, for `status` and against the peer."""
+        self.swarm.fault(peer_id, code, FAULT_WEIGHTS.get(code, FAULT_WEIGHT))
+
+    # -- where members are -----------------------------------------------------------------------
+
+    async def _bootstrap(self) -> tuple[str, ...]:
+        saved = await self._store.read(Store.get_value, BOOTSTRAP_KEY)
+        return tuple(unpack(saved, limit=MAX_RECORD_BYTES)) if saved else ()
+
+    def _learn_bootstrap(self, address: str) -> None:
+        try:
+            self.swarm.add_bootstrap(address)
+        except PermeshError as error:  # from an invite: others may still work
+            _log.warning("%s", error)
+
+    async def _known_addresses(self) -> Mapping[bytes, tuple[str, ...]]:
+        return await self._store.read(lambda store: addressbook.known_addresses(store.connection))
+
+    def _learn(self, author: bytes, addresses: tuple[str, ...]) -> None:
+        credential = self._roster.credential(author)
+        if author != self._membership.agent and credential is not None and addresses:
+            self.swarm.add_seen(credential.peer_id, addresses)
+
+    async def _publish_addresses(self) -> None:
+        """Tell the mesh where we listen, if that is not what it knows already."""
+        if not self._membership.is_member:
+            return
+        body = addressbook.addresses_body(self.swarm.addresses())
+        known = (await self._known_addresses()).get(self._membership.agent)
+        if known != addressbook.read_addresses(body):
+            await self.journal.append(addressbook.KIND, body)
+
+    async def _follow(self, subscription: Subscription) -> None:
+        """What follows from records: new addresses to dial; our own, once we are let in."""
+        async for event in subscription:
+            if isinstance(event, RecordsSaved):
+                for record in event.records:
+                    if record.header.kind == addressbook.KIND and not event.own:
+                        self._learn(
+                            record.header.author, addressbook.read_addresses(record.body or b"")
+                        )
+            if isinstance(event, MembersChanged | StatusChanged):
+                try:
+                    await self._publish_addresses()
+                except PermeshError as error:
+                    _log.warning("our addresses could not be published: %s", error)
+
+    # -- members and models ----------------------------------------------------------------------
+
+    def _describe(self, agent: bytes) -> tuple[str, str]:
+        member = self._roster.member(agent)
+        return (agent_number(member.number), member.name) if member else ("", "unknown")
+
+    async def _serve_model(self, entry: str) -> None:
+        """One line of `[models] serve`; what fails is said and does not stop the daemon."""
+        name, _, layers = entry.partition(" ")
+        try:
+            span = await self.node.serve(name, layers.strip())
+            _log.info("serving layers %d to %d of %s", span.first, span.last - 1, name)
+        except PermeshError as error:
+            _log.error("%s is not served: %s", name, error)
+
+
+class _Surroundings:
+    """What `Compute` asks of the mesh (``inference.surroundings.Surroundings``)."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._membership = daemon._membership
+
+    @property
+    def mesh_id(self) -> bytes:
+        return self._membership.genesis.mesh_id
+
+    @property
+    def peer_id(self) -> str:
+        return self._membership.peer_id
+
+    def me(self) -> Member:
+        return Member(
+            self._membership.agent,
+            self._membership.number or 0,
+            self._membership.enrolment.name,
+        )
+
+    def epoch(self) -> int:
+        return self._membership.credential.epoch
+
+    def sign(self, digest: bytes) -> bytes:
+        return self._membership.sign(digest)
+
+    def session_key(self, agent: bytes, epoch: int) -> bytes | None:
+        return self._membership.roster.session_key(agent, epoch)
+
+    def member(self, agent: bytes) -> Member | None:
+        found = self._membership.roster.member(agent)
+        return Member(found.agent, found.number, found.name) if found else None
+
+    def connected(self) -> Mapping[str, Member]:
+        return {
+            peer.peer_id: Member(peer.verified.agent, peer.verified.number, peer.verified.name)
+            for peer in self._daemon.swarm.peers()
+            if isinstance(peer.verified, Verified)
+        }
+
+    def host_of(self, peer_id: str) -> str | None:
+        return self._daemon.swarm.host_of(peer_id)
+
+    async def open_stream(self, peer_id: str, protocol: str) -> Framed:
+        return await self._daemon.swarm.open(peer_id, protocol, OPEN_S)
+
+    def announce(self) -> None:
+        self._daemon.replication.publish_offers()
+
+    def spans_changed(self) -> None:
+        self._daemon.events.publish(SpansChanged())
+
+    def fault(self, peer_id: str, code: str) -> None:
+        self._daemon.fault(peer_id, code)
+
+
+def _check_format(record: Record) -> None:
+    rules.check_record(record)
+    addressbook.check_record(record)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def run_daemon(
+    home: Home,
+    *,
+    listen: tuple[str, ...] = (),
+    bootstrap: tuple[str, ...] = (),
+    mdns: bool = False,
+    passphrase: str | None = None,
+    log_level: str = "info",
+) -> None:
+    """Run this member until SIGINT or SIGTERM; options add to, or replace, the settings.
+
+    Raises ``PermeshError`` if it cannot start: ``keys.*``, ``wallet.*``, ``mesh.none``,
+    ``daemon.running``, ``network.*``, ``store.*``, ``home.path_too_long``.
+    """
+    home.check_socket_path()
+    config = load_config(home)
+    network = replace(
+        config.network,
+        listen=listen or config.network.listen,
+        bootstrap=(*config.network.bootstrap, *bootstrap),
+        mdns=mdns or config.network.mdns,
+    )
+    secrets = Secrets.unlock(home, passphrase)
+    with lock_home(home):
+        _start_log(home.log, log_level)
+        try:
+            trio.run(_main, home, replace(config, network=network), secrets)
+        except* PermeshError as group:
+            raise _first(group) from None
+
+
+async def _main(home: Home, config: Config, secrets: Secrets) -> None:
+    store = await AsyncStore.open(home.database, [ForumView(), AddressBook()])
+    try:
+        membership = await Membership.open(store, secrets, now_ms)
+        daemon = Daemon(home, config, store, membership, secrets.peer_seed)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            await daemon.run()
+    finally:
+        await store.aclose()
+    _log.info("stopped")
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            _log.info("stopping on %s", signal.Signals(number).name)
+            scope.cancel()
+            return
+
+
+def _first(group: BaseExceptionGroup[PermeshError]) -> PermeshError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, PermeshError)
+    return error
+
+
+def _start_log(path: Path, level: str) -> None:
+    """To the home's `daemon.log`, bounded, and to the terminal that started the daemon."""
+    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    kept = logging.handlers.RotatingFileHandler(
+        path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
+    )
+    shown = logging.StreamHandler(sys.stderr)
+    for handler in (kept, shown):
+        handler.setFormatter(form)
+    logging.basicConfig(level=logging.WARNING, handlers=[kept, shown], force=True)
+    logging.getLogger("permesh").setLevel(level.upper())
