@@ -1,0 +1,90 @@
+"""The members screen: who is in the mesh, who asks, and the card of the selected one."""
+
+from __future__ import annotations
+
+from textual import work
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+
+from permesh.display import clean, clean_line
+from permesh.errors import PermeshError
+from permesh.schema import Member
+
+from .card import member_card
+from .dialogs import Confirm
+from .model import MeshModel
+from .ports import Clock, MeshClient
+from .widgets.card_view import CardView
+from .widgets.member_list import MemberList
+
+
+class MembersView(Horizontal):
+    """A list and a card. A registrar lets members in from here."""
+
+    def __init__(self, client: MeshClient, model: MeshModel, clock: Clock, *, id: str) -> None:
+        super().__init__(id=id)
+        self._client = client
+        self._model = model
+        self._clock = clock
+
+    def compose(self) -> ComposeResult:
+        yield MemberList(id="member-list")
+        yield CardView(id="member-card", hint="Choose a member to see its card.")
+
+    def members_changed(self) -> None:
+        own = self._model.status.agent if self._model.status else ""
+        self.query_one(MemberList).show_members(
+            self._model.sorted_members(), own, may_admit=self._model.is_registrar
+        )
+        self.show_card()
+
+    def show_card(self) -> None:
+        member = self.query_one(MemberList).selected
+        card = member_card(member, self._clock()) if member else None
+        self.query_one(CardView).show_card(card)
+
+    def on_row_list_highlighted(self, event: MemberList.Highlighted) -> None:
+        event.stop()
+        self.show_card()
+
+    def on_row_list_chosen(self, event: MemberList.Chosen) -> None:
+        event.stop()
+        self.show_card()
+        self.query_one(CardView).focus()
+
+    def on_member_list_admit_wanted(self, event: MemberList.AdmitWanted) -> None:
+        event.stop()
+        member = self._model.members.get(event.agent)
+        if member is not None:
+            self._admit(member)
+
+    @work(group="admit", exclusive=True)
+    async def _admit(self, member: Member) -> None:
+        name = clean_line(member.name)
+        lines = Content.assemble(
+            (name or "?", "bold"),
+            " asks to be let in.\n\nagent  ",
+            clean_line(member.agent),
+            "\nowner  ",
+            clean_line(member.owner),
+            (
+                "\n\nCompare the agent's address with the one its owner told you: "
+                "names can be anything. Admitting cannot be taken back here.",
+                "$foreground 60%",
+            ),
+        )
+        if not await self.app.push_screen_wait(Confirm("Let this member in?", lines, "Admit")):
+            return
+        try:
+            admitted = await self._client.admit(member.agent)
+        except PermeshError as error:
+            self.notify(clean(str(error)), title="Not admitted", severity="error", markup=False)
+            return
+        self._model.take_members([admitted])
+        self.members_changed()
+        self.notify(
+            f"{clean_line(admitted.name)} is {clean_line(admitted.number)} now.",
+            title="Admitted",
+            markup=False,
+        )

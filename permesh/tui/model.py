@@ -1,0 +1,150 @@
+"""What the terminal app knows of the mesh: a fold over the daemon's events.
+
+Owns rooms, members, spans, status and unread counts. Pure: no network, no widgets; every event
+answers with the parts of the screen that it changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Flag, auto
+
+from pydantic import BaseModel
+
+from permesh.errors import PermeshError
+from permesh.schema import Lagged, LocalModel, Member, Post, Room, Snapshot, Span, Status
+
+from .seen import Seen
+
+MAX_ROOMS = 1_000  # shown; a mesh may hold more
+MAX_MEMBERS = 2_000
+MAX_KNOWN_POSTS = 4_096  # ids remembered, so that a post told twice counts once
+
+MEMBER_ORDER = {"pending": 0, "registrar": 1, "member": 2}
+
+
+class Part(Flag):
+    """What an event changed, and so what must be drawn or asked for again."""
+
+    NONE = 0
+    STATUS = auto()
+    ROOMS = auto()
+    MEMBERS = auto()
+    SPANS = auto()
+    LINK = auto()
+    ALL = STATUS | ROOMS | MEMBERS | SPANS | LINK
+
+
+@dataclass
+class MeshModel:
+    """The latest of everything. ``problem`` is why the daemon is out of reach, or None."""
+
+    seen: Seen = field(default_factory=Seen)
+    status: Status | None = None
+    rooms: dict[str, Room] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    spans: list[Span] = field(default_factory=list)
+    models: list[LocalModel] = field(default_factory=list)
+    online: bool = False
+    problem: PermeshError | None = None
+    _known_posts: dict[str, None] = field(default_factory=dict)
+
+    def apply(self, data: BaseModel) -> Part:
+        """Fold one event in. What this version does not know changes nothing."""
+        if isinstance(data, Snapshot):
+            return self._snapshot(data)
+        if isinstance(data, Status):
+            self.status = data
+            return Part.STATUS | Part.MEMBERS
+        if isinstance(data, Room):
+            self.take_rooms([data])
+            return Part.ROOMS
+        if isinstance(data, Member):
+            self.take_members([data])
+            return Part.MEMBERS
+        if isinstance(data, Post):
+            return self._post(data)
+        if isinstance(data, Lagged):
+            return Part.ALL
+        return Part.SPANS if isinstance(data, Span) else Part.NONE
+
+    def _snapshot(self, snapshot: Snapshot) -> Part:
+        self.status = snapshot.status
+        self.rooms = {}
+        self.take_rooms(snapshot.rooms)
+        self.members = {}
+        self.take_members(snapshot.members)
+        self.spans = snapshot.spans
+        self.online, self.problem = True, None
+        return Part.ALL
+
+    def take_rooms(self, rooms: Iterable[Room]) -> None:
+        for room in rooms:
+            if room.id in self.rooms or len(self.rooms) < MAX_ROOMS:
+                self.rooms[room.id] = room
+                if self.seen.count(room.id) > room.posts:
+                    self.seen.set(room.id, room.posts)
+
+    def take_members(self, members: Iterable[Member]) -> None:
+        for member in members:
+            if member.agent in self.members or len(self.members) < MAX_MEMBERS:
+                self.members[member.agent] = member
+
+    def _post(self, post: Post) -> Part:
+        room = self.rooms.get(post.room)
+        if room is None or post.id in self._known_posts:
+            return Part.NONE
+        self._known_posts[post.id] = None
+        if len(self._known_posts) > MAX_KNOWN_POSTS:
+            del self._known_posts[next(iter(self._known_posts))]
+        self.rooms[room.id] = room.model_copy(
+            update={
+                "posts": room.posts + 1,
+                "last_post_ms": max(room.last_post_ms, post.created_ms),
+            }
+        )
+        if self.status is not None and post.author == self.status.agent:
+            self.seen.set(room.id, self.seen.count(room.id) + 1)
+        return Part.ROOMS
+
+    def lost(self, problem: PermeshError) -> Part:
+        self.online, self.problem = False, problem
+        return Part.LINK
+
+    def unread(self, room: Room) -> int:
+        return max(0, room.posts - self.seen.count(room.id))
+
+    def mark_seen(self, room_id: str) -> bool:
+        """The reader has the room before their eyes. True when that changed its count."""
+        room = self.rooms.get(room_id)
+        if room is None or self.seen.count(room_id) == room.posts:
+            return False
+        self.seen.set(room_id, room.posts)
+        return True
+
+    def sorted_rooms(self) -> list[Room]:
+        """By name: a list that does not jump under the reader's hand."""
+        return sorted(self.rooms.values(), key=lambda room: (room.name, room.id))
+
+    def sorted_members(self) -> list[Member]:
+        """Requests first, since someone waits for them; then registrars, then by number."""
+        return sorted(
+            self.members.values(),
+            key=lambda member: (
+                MEMBER_ORDER[member.state],
+                len(member.number),
+                member.number,
+                member.requested_ms,
+                member.agent,
+            ),
+        )
+
+    @property
+    def pending(self) -> int:
+        return sum(member.state == "pending" for member in self.members.values())
+
+    @property
+    def is_registrar(self) -> bool:
+        own = self.members.get(self.status.agent) if self.status else None
+        return own is not None and own.state == "registrar"

@@ -1,0 +1,114 @@
+"""The first line: where one is, where one can go, and who one is; and the banner below it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from permesh.display import clean_line
+from permesh.tui.model import MeshModel
+from permesh.tui.words import colour_of, plural
+
+VIEWS: dict[str, str] = {"forum": "Rooms", "members": "Members", "mesh": "Mesh", "card": "Card"}
+
+OUTSIDE = {
+    "none": "This home belongs to no mesh yet.",
+    "asking": "Asking to be let in.",
+    "pending": "A registrar has to let you in.",
+    "refused": "The mesh refused this member.",
+}
+
+
+class Tab(Static):
+    """The name of a view; a click goes there."""
+
+    class Clicked(Message):
+        def __init__(self, view: str) -> None:
+            super().__init__()
+            self.view = view
+
+    def __init__(self, view: str) -> None:
+        super().__init__(id=f"tab-{view}", classes="tab", markup=False)
+        self.view = view
+
+    def on_click(self) -> None:
+        self.post_message(self.Clicked(self.view))
+
+
+class TopBar(Horizontal):
+    """Tabs at the left, this member and its mesh at the right."""
+
+    KEYS: ClassVar[dict[str, str]] = {view: str(at) for at, view in enumerate(VIEWS, 1)}
+
+    def compose(self) -> ComposeResult:
+        for view in VIEWS:
+            yield Tab(view)
+        yield Static(id="who", markup=False)
+
+    def show_state(self, model: MeshModel, view: str) -> None:
+        unread = sum(model.unread(room) for room in model.rooms.values())
+        waiting = model.pending if model.is_registrar else 0
+        marks = {"forum": unread, "members": waiting}
+        for name, title in VIEWS.items():
+            tab = self.query_one(f"#tab-{name}", Tab)
+            mark = marks.get(name, 0)
+            tab.update(
+                Content.assemble(
+                    (f"{self.KEYS[name]} ", "$foreground 40%"),
+                    title,
+                    (f" {min(mark, 999)}" if mark else "", "bold $accent"),
+                )
+            )
+            tab.set_class(name == view, "-active")
+        self.query_one("#who", Static).update(self._who(model))
+
+    def _who(self, model: MeshModel) -> Content:
+        status = model.status
+        if status is None:
+            return Content.styled("permesh", "$foreground 50%")
+        mark = ("● ", "$success" if model.online else "$error")
+        wide = self.app.size.width >= 100
+        mesh = clean_line(status.mesh.name)
+        peers = f"{plural(len(status.peers), 'peer')}  " if wide else ""
+        return Content.assemble(
+            (f"{peers}", "$foreground 50%"),
+            (f"{mesh}  " if mesh else "", "$foreground 70%"),
+            mark,
+            (clean_line(status.name), f"bold {colour_of(status.agent, self._dark)}"),
+            (f" {clean_line(status.number)}" if wide else "", "$foreground 50%"),
+        )
+
+    @property
+    def _dark(self) -> bool:
+        return self.app.current_theme.dark
+
+
+class Banner(Static):
+    """Says what keeps the app from being useful, and what to do; hidden when all is well."""
+
+    def __init__(self) -> None:
+        super().__init__(id="banner", markup=False)
+
+    def show_state(self, model: MeshModel) -> None:
+        lines: list[str] = []
+        offline = not model.online and model.problem is not None
+        if offline and model.problem is not None:
+            lines = [clean_line(model.problem.message)]
+            if model.problem.remedy:
+                lines.append(clean_line(model.problem.remedy))
+            lines.append("Trying again by itself; what you write is kept.")
+        elif model.status is not None and model.status.mesh.state in OUTSIDE:
+            mesh = model.status.mesh
+            lines = [OUTSIDE[mesh.state]]
+            if mesh.detail:
+                lines.append(clean_line(mesh.detail))
+            if mesh.state == "none":
+                lines.append("Found one with: permesh mesh create NAME")
+        self.display = bool(lines)
+        self.set_class(offline, "-offline")
+        self.update(Content(" ".join(lines)))
