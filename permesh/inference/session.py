@@ -315,9 +315,11 @@ class AskerSession:
     def eof(self, index: int) -> list[Action]:
         """The stage's control stream ended."""
         stage = self.stages[index]
-        stage.gone = True
+        told, stage.gone = stage.gone, True
         if self.phase == "closing":
             return self._closed()
+        if told:  # it ended because a neighbour did, and has said so
+            return []
         return self._end("stage.lost", f"{stage.label} left in the middle of the answer.", index)
 
     def lane_broken(self, index: int, now_ms: int) -> list[Action]:
@@ -363,10 +365,9 @@ class AskerSession:
         if self.phase == "closing":
             stage.gone = True
             return self._closed()
-        if fail.code == LOST_PREVIOUS:
-            return self.lane_broken(index, now_ms)
-        if fail.code == LOST_NEXT:
-            return self.lane_broken(index + 1, now_ms)
+        if fail.code in (LOST_PREVIOUS, LOST_NEXT):
+            stage.gone = True
+            return self.lane_broken(index + (fail.code == LOST_NEXT), now_ms)
         if self.phase == "opening":
             return self._end("stage.refused", f"{stage.label} refused: {fail.message}", index)
         return self._end("stage.failed", f"{stage.label} failed: {fail.message}", index)
