@@ -5,6 +5,8 @@ Owns the refusal of browsers and the limits on bodies. Must never know a path's 
 
 from __future__ import annotations
 
+import re
+
 import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +17,10 @@ from .problems import problem_response
 # A post is at most 32 KiB; a long conversation for a model is the largest body.
 MAX_BODY_BYTES = 1024 * 1024
 BODY_SECONDS = 30.0
+MAX_DEPTH = 64  # levels of JSON; a chat request has four
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class Guard:
@@ -35,6 +41,7 @@ class Guard:
         try:
             body = await _read_body(receive)
             _refuse_browsers(scope)
+            _refuse_depth(body or b"")
         except PermeshError as error:
             await _answer_while_draining(scope, receive, send, error)
             return
@@ -51,6 +58,20 @@ def _refuse_browsers(scope: Scope) -> None:
             "Speak to the socket from a program, without an Origin header.",
             http_status=403,
         )
+
+
+def _refuse_depth(body: bytes) -> None:
+    """Python's JSON parser recurses in C and relies on the interpreter's recursion limit, which a
+    library may have raised (py_ecc does, to 100,000): a body of brackets then ends the process."""
+    depth = 0
+    for bracket in _STRINGS.sub(b"", body).translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise PermeshError(
+                "request.too_deep",
+                f"The request's JSON is nested over {MAX_DEPTH} levels.",
+                "The schema is at /openapi.json.",
+            )
 
 
 async def _read_body(receive: Receive) -> bytes | None:

@@ -77,11 +77,11 @@ async def serve_api(
     home.check_socket_path()
     listening = bind_socket(home.socket)
     inode = home.socket.lstat().st_ino
-    listener = PeerListener(listening, os.geteuid() if uid is None else uid)
-    connection = partial(_connection, _protocol(node), listener, send_seconds)
+    listener = PeerListener(listening, os.geteuid() if uid is None else uid, send_seconds)
+    serve_one = partial(_serve_one, _protocol(node), listener)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(trio.serve_listeners, connection, [listener]))
+            nursery.start_soon(partial(trio.serve_listeners, serve_one, [listener]))
             nursery.start_soon(_close_when_cancelled, listener)
             task_status.started()
     finally:
@@ -99,22 +99,16 @@ def _protocol(node: Node) -> partial[_Connection]:
     return partial(_Connection, app, config, WorkerContext(None), ConnectionState({}))
 
 
-async def _connection(
-    protocol: partial[_Connection],
-    listener: PeerListener,
-    send_seconds: float,
-    accepted: trio.SocketStream,
+async def _serve_one(
+    protocol: partial[_Connection], listener: PeerListener, stream: GuardedStream
 ) -> None:
-    stream = GuardedStream(accepted, send_seconds)
-    listener.live.add(stream)
     try:
         await protocol(stream)
     except Exception:
         # Bytes that the HTTP library did not foresee end their connection, not the daemon.
         log.exception("a connection on the socket failed")
     finally:
-        listener.live.discard(stream)
-        stream.close()
+        listener.release(stream)
 
 
 async def _close_when_cancelled(listener: PeerListener) -> None:

@@ -105,7 +105,7 @@ def peer_uid(connection: socket.socket | trio.socket.SocketType) -> int:
     return int(uid)
 
 
-class GuardedStream:
+class GuardedStream(trio.abc.AsyncResource):
     """A connection whose writes have a deadline, since the HTTP server shields them from ours.
 
     Without it, one reader that never reads would hold its task, and the daemon's end, for ever.
@@ -139,22 +139,32 @@ class GuardedStream:
         self.socket.close()
 
 
-class PeerListener(trio.abc.Listener[trio.SocketStream]):
-    """Accepts connections of one user only, and no more than ``MAX_CONNECTIONS`` of them."""
+class PeerListener(trio.abc.Listener[GuardedStream]):
+    """Accepts connections of one user only, and no more than ``MAX_CONNECTIONS`` of them.
 
-    def __init__(self, listening: socket.socket, uid: int) -> None:
+    ``live`` holds each from its acceptance until whoever handles it calls ``release``.
+    """
+
+    def __init__(self, listening: socket.socket, uid: int, send_seconds: float) -> None:
         self._inner = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
         self._uid = uid
+        self._send_seconds = send_seconds
         self.live: set[GuardedStream] = set()
 
-    async def accept(self) -> trio.SocketStream:
+    async def accept(self) -> GuardedStream:
         while True:
-            stream = await self._inner.accept()
+            accepted = await self._inner.accept()
+            stream = GuardedStream(accepted, self._send_seconds)
             if self._welcome(stream):
+                self.live.add(stream)
                 return stream
-            stream.socket.close()
+            stream.close()
 
-    def _welcome(self, stream: trio.SocketStream) -> bool:
+    def release(self, stream: GuardedStream) -> None:
+        self.live.discard(stream)
+        stream.close()
+
+    def _welcome(self, stream: GuardedStream) -> bool:
         try:
             uid = peer_uid(stream.socket)
         except (OSError, struct.error):

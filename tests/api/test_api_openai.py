@@ -12,7 +12,7 @@ QUESTION = [{"role": "user", "content": "Why do bees matter?"}]
 
 @pytest.fixture
 def client(daemon: Daemon):
-    transport = httpx.HTTPTransport(uds=str(daemon.home.socket))
+    transport = httpx.HTTPTransport(uds=str(daemon.home.socket), verify=False)
     with openai.OpenAI(
         api_key="none",
         base_url="http://permesh/v1",
@@ -184,7 +184,7 @@ def test_a_reader_that_leaves_ends_the_answer_at_once(
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_gives_up_waiting_ends_the_answer(daemon: Daemon, stream: bool) -> None:
-    transport = httpx.HTTPTransport(uds=str(daemon.home.socket))
+    transport = httpx.HTTPTransport(uds=str(daemon.home.socket), verify=False)
     body = {"model": MODEL, "messages": [{"role": "user", "content": "silence"}], "stream": stream}
     with (
         httpx.Client(transport=transport, base_url="http://permesh", timeout=0.3) as http,

@@ -22,7 +22,7 @@ def client(daemon: Daemon):
 
 
 def raw(daemon: Daemon) -> httpx.Client:
-    transport = httpx.HTTPTransport(uds=str(daemon.home.socket))
+    transport = httpx.HTTPTransport(uds=str(daemon.home.socket), verify=False)
     return httpx.Client(transport=transport, base_url="http://permesh", timeout=10)
 
 

