@@ -39,8 +39,8 @@ from .inference.service import Compute
 from .inference.supervisor import Engine
 from .inference.surroundings import Member
 from .local_node import LocalNode
+from .lock import lock_home
 from .membership import BOOTSTRAP_KEY, Membership, Secrets
-from .offline import lock_home
 from .p2p import addressbook
 from .p2p.addressbook import AddressBook
 from .p2p.replication import PROTOCOL as SYNC_PROTOCOL

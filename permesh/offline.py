@@ -1,6 +1,6 @@
 """What a member does before, or without, a running daemon.
 
-Owns `init`, `mesh create`, `mesh join` and the ID card of a home at rest; it holds the daemon's
+Owns `init`, `mesh create`, `mesh join` and the ID card of a home at rest; it holds the home's
 lock while it writes. Must never open a connection.
 """
 
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from . import doctor as doctor_module
 from . import schema
@@ -26,6 +23,7 @@ from .identity.genesis import Genesis, Invite, Registrar, check_name
 from .identity.keys import SEED_BYTES, KeyFiles, peer_id_of
 from .identity.roster import Roster
 from .identity.wallet import Wallet, read_keystore
+from .lock import lock_home
 from .membership import (
     BOOTSTRAP_KEY,
     CREDENTIAL_KEY,
@@ -36,7 +34,7 @@ from .membership import (
 from .records import pack
 from .store import Store
 
-__all__ = ["create_identity", "create_mesh", "doctor", "identity_card", "join_mesh", "lock_home"]
+__all__ = ["create_identity", "create_mesh", "doctor", "identity_card", "join_mesh"]
 
 doctor = doctor_module.examine
 
@@ -144,31 +142,6 @@ def identity_card(home: Home) -> schema.Identity:
         roster.member(bytes.fromhex(card.agent[2:])),
         Credential.decode(credential) if credential else None,
     )
-
-
-@contextmanager
-def lock_home(home: Home) -> Iterator[None]:
-    """Hold the home against a second daemon or command; raises ``daemon.running``."""
-    lock = FileLock(home.lock, mode=0o600, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise PermeshError(
-            "daemon.running",
-            f"A daemon is running on {home.root}.",
-            "Stop it first, or choose another home with --home.",
-            http_status=409,
-        ) from error
-    except OSError as error:
-        raise PermeshError(
-            "home.unwritable",
-            f"{home.lock} cannot be locked: {error.strerror or error}.",
-            "Check that the home exists and is yours; make one with: permesh init --name NAME",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _require_identity(home: Home) -> None:
