@@ -79,7 +79,7 @@ def _read_heads(values: list[Any]) -> tuple[tuple[bytes, int], ...]:
 
 
 def _malformed() -> Refused:
-    return Refused("gossip.malformed", "The peer sent a gossip message that is not well formed.")
+    return Refused("format.shape", "The peer sent a gossip message that is not well formed.")
 
 
 class Gossiper:

@@ -32,9 +32,9 @@ BACKLOG_RECORDS = 2048
 BACKLOG_BYTES = 1024 * 1024
 # What may wait to be taken in; gossip is a hint, so what does not fit is left to sync.
 INBOX_MESSAGES = 128
-# Per sender: double of what an honest one sends, and a few that were held up on the way.
-SENDER_BURST = 32
-SENDER_PER_SECOND = 8.0
+# Per peer that forwards: a member forwards what many wrote, so this only bounds our own work.
+FORWARDER_BURST = 256
+FORWARDER_PER_SECOND = 64.0
 # Per author: a thousand at once, and then what four full messages a second carry.
 AUTHOR_BURST = 1024
 AUTHOR_PER_SECOND = 256.0

@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 
 PROTOCOL = "/permesh/sync/1"
 
+# Before the code of what was wrong with gossip: who forwards cannot look into everything, so it is
+# counted and nobody is shut out for it. What comes by sync was in the peer's own store.
+GOSSIP_FAULT = "gossip."
+
 _log = logging.getLogger("permesh.p2p.replication")
+
+
+def severity(code: str) -> int:
+    """How bad a fault of this room is, of the 100 for which `Swarm.fault` shuts a peer out."""
+    if code.startswith(GOSSIP_FAULT):
+        return 0
+    return {"sync.rate": 2, "sync.withheld": 2}.get(code, 20)
 
 
 class FramedStream(Protocol):
@@ -79,8 +90,8 @@ class Replication:
         self._intake = Intake(roster, check_format)
         self._gossiper = gossip.Gossiper()
         self._schedule = PullSchedule(rng)
-        self._senders: limits.Rates[str] = limits.Rates(
-            limits.SENDER_BURST, limits.SENDER_PER_SECOND
+        self._forwarders: limits.Rates[str] = limits.Rates(
+            limits.FORWARDER_BURST, limits.FORWARDER_PER_SECOND
         )
         self._authors: limits.Rates[bytes] = limits.Rates(
             limits.AUTHOR_BURST, limits.AUTHOR_PER_SECOND
@@ -132,16 +143,20 @@ class Replication:
         self._gossip_changed.set()
 
     def on_message(self, peer_id: str, data: bytes) -> None:
-        """A gossip message from ``peer_id``; dropped if too many wait, since sync completes it."""
-        if not self._senders.take(peer_id, _tick()):
-            self._fault(peer_id, "gossip.rate")
-            return
+        """A gossip message that ``peer_id`` forwarded, whoever wrote it.
+
+        Dropped if it comes too fast or too many wait: sync completes what is missed.
+        """
         try:
+            if not self._forwarders.take(peer_id, _tick()):
+                raise trio.WouldBlock
             self._inbox.send_nowait((peer_id, data))
         except trio.WouldBlock:
             self._hint(peer_id)
 
-    async def handle_sync(self, peer_id: str, stream: FramedStream) -> None:
+    async def handle_sync(
+        self, stream: FramedStream, peer_id: str, _verified: object = None
+    ) -> None:
         """Answer one inbound session; returns when it is over, whatever the peer does."""
         if not self._askers.take(peer_id, _tick()):
             self._fault(peer_id, "sync.rate")
@@ -187,7 +202,7 @@ class Replication:
                 elif await self._is_gap(peer_id, message):
                     self._hint(peer_id)
             except Refused as error:
-                self._fault(peer_id, error.code)
+                self._fault(peer_id, GOSSIP_FAULT + error.code)
             except PermeshError as error:  # our own disk: sync brings it again
                 _log.warning("gossip could not be taken in: %s", error)
 
@@ -195,10 +210,10 @@ class Replication:
         """Take the records in, and say whether the message told of more than that."""
         records = [
             record
-            for record in await self._open(peer_id, message.wires)
+            for record in await self._open(peer_id, message.wires, GOSSIP_FAULT)
             if self._authors.take(record.header.author, _tick())
         ]
-        await self._take_in(peer_id, records)
+        await self._take_in(peer_id, records, GOSSIP_FAULT)
         before = {record.header.prev for record in records if record.header.prev}
         if await self._store.read(Store.missing, list(before)):
             return True
@@ -206,7 +221,7 @@ class Replication:
 
     # -- taking in -------------------------------------------------------------------------
 
-    async def _open(self, peer_id: str, wires: Iterable[Any]) -> list[Record]:
+    async def _open(self, peer_id: str, wires: Iterable[Any], fault: str = "") -> list[Record]:
         records = []
         pace = _Pace()
         for wire in wires:
@@ -214,18 +229,21 @@ class Replication:
             try:
                 records.append(self._intake.open(wire))
             except Refused as error:
-                self._fault(peer_id, error.code)
+                self._fault(peer_id, fault + error.code)
         return records
 
-    async def _take_in(self, peer_id: str, records: Sequence[Record]) -> int:
-        """Check, Save, Emit what is new of these; returns how many were."""
+    async def _take_in(self, peer_id: str, records: Sequence[Record], fault: str = "") -> int:
+        """Check, Save, Emit what is new of these; returns how many were.
+
+        ``fault`` goes before the code of each refusal.
+        """
         missing = set(await self._store.read(Store.missing, [record.id for record in records]))
         new = [record for record in records if record.id in missing]
         identity = [(peer_id, record) for record in new if _is_identity(record)]
         content = [(peer_id, record) for record in new if not _is_identity(record)]
-        return await self._keep(identity) + await self._keep(content)
+        return await self._keep(identity, fault) + await self._keep(content, fault)
 
-    async def _keep(self, batch: Sequence[tuple[str, Record]]) -> int:
+    async def _keep(self, batch: Sequence[tuple[str, Record]], fault: str) -> int:
         valid = []
         pace = _Pace()
         for peer_id, record in batch:
@@ -234,7 +252,7 @@ class Replication:
                 if self._intake.judge(record, peer_id, self._now_ms()):
                     valid.append(record)
             except Refused as error:
-                self._fault(peer_id, error.code)
+                self._fault(peer_id, fault + error.code)
         if not valid:
             return 0
         saved = await self._store.save(valid, self._now_ms())
@@ -248,7 +266,7 @@ class Replication:
             await self._roster_changed.wait()
             self._roster_changed = trio.Event()
             try:
-                await self._keep(self._intake.release())
+                await self._keep(self._intake.release(), GOSSIP_FAULT)
             except PermeshError as error:
                 _log.warning("what waited could not be taken in: %s", error)
 

@@ -36,11 +36,12 @@ class Outcome(Enum):
 @dataclass(slots=True)
 class _Peer:
     due_ms: int
+    gap_ms: int
     not_before_ms: int = 0
-    gap_ms: int = HINT_GAP_MS
     strikes: int = 0
     running: bool = False
-    hinted: bool = False  # while a pull was running
+    hinted: bool = False  # since the last pull began
+    on_hint: bool = False  # why the pull that runs was begun
 
 
 class PullSchedule:
@@ -50,7 +51,7 @@ class PullSchedule:
 
     def connected(self, peer_id: str, now_ms: int) -> None:
         if peer_id not in self._peers and len(self._peers) < limits.PEERS:
-            self._peers[peer_id] = _Peer(now_ms)
+            self._peers[peer_id] = _Peer(now_ms, HINT_GAP_MS)
 
     def gone(self, peer_id: str) -> None:
         self._peers.pop(peer_id, None)
@@ -76,8 +77,8 @@ class PullSchedule:
         ]
         chosen = [peer_id for _, peer_id in sorted(waiting)[: max(0, free)]]
         for peer_id in chosen:
-            self._peers[peer_id].running = True
-            self._peers[peer_id].hinted = False
+            peer = self._peers[peer_id]
+            peer.running, peer.on_hint, peer.hinted = True, peer.hinted, False
         return chosen
 
     def due_in(self, now_ms: int) -> int | None:
@@ -99,10 +100,10 @@ class PullSchedule:
             peer.due_ms = peer.not_before_ms = now_ms + wait
             return
         peer.strikes = 0
-        if outcome is Outcome.EQUAL:
-            peer.gap_ms = min(peer.gap_ms * 2, HINT_GAP_MAX_MS)
-        else:
+        if outcome is not Outcome.EQUAL:
             peer.gap_ms = HINT_GAP_MS
+        elif peer.on_hint:
+            peer.gap_ms = min(peer.gap_ms * 2, HINT_GAP_MAX_MS)
         peer.not_before_ms = now_ms + peer.gap_ms
         crowd = max(1.0, len(self._peers) / PEERS_PER_PERIOD)
         peer.due_ms = now_ms + self._jittered(int(PERIOD_MS * crowd))

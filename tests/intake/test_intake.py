@@ -66,7 +66,7 @@ def test_a_forged_copy_does_not_keep_the_true_record_out_of_the_pool() -> None:
 
 def test_a_record_from_the_future_is_nobodys_fault_and_is_not_kept() -> None:
     class Ahead(CheapRoster):
-        def check(self, record: Record, now_ms: int) -> None:
+        def check(self, record: Record, now_ms: int) -> None:  # noqa: ARG002 - the roster's form
             raise Refused("record.from_future", "Later.")
 
     intake = door(Ahead())
@@ -75,7 +75,7 @@ def test_a_record_from_the_future_is_nobodys_fault_and_is_not_kept() -> None:
 
 
 def test_the_format_of_a_body_is_checked_after_the_signature() -> None:
-    def check(record: Record) -> None:
+    def check(_record: Record) -> None:
         raise Refused("forum.post", "Not in form.")
 
     author = Author("a")

@@ -56,10 +56,10 @@ def test_a_hint_brings_a_pull_soon_and_idle_hints_ever_later() -> None:
         plan.hint("p", now)
         waits.append(plan.due_in(now) or 0)
         now += waits[-1]
-    assert waits[:4] == [2_000, 4_000, 8_000, 16_000]
+    assert waits[:5] == [1_000, 2_000, 4_000, 8_000, 16_000]
     assert max(waits) <= schedule.HINT_GAP_MAX_MS
     pull(plan, "p", Outcome.GAINED, now)
-    now += 2_000
+    now += schedule.HINT_GAP_MS
     plan.hint("p", now)
     assert plan.due_in(now) == schedule.HINT_DELAY_MS
 

@@ -153,13 +153,10 @@ def test_a_record_that_the_peer_lists_and_does_not_give_is_counted() -> None:
     theirs.ids = lambda scope, after, limit: sorted(  # type: ignore[method-assign]
         [*listed(scope, after, limit), *([gone] if scope == SCOPE_CONTENT else [])]
     )
-    theirs.wires = (
-        lambda ids, size: (
-            MemoryStore.wires(  # type: ignore[method-assign]
-                theirs, [item for item in ids if item != gone], size
-            )[:1]
-            + (len(ids),)
-        )
+    wires_of = theirs.wires
+    theirs.wires = lambda ids, size: (  # type: ignore[method-assign]
+        wires_of([item for item in ids if item != gone], size)[0],
+        len(ids),
     )
     assert talk.run() == Finished(withheld=1)
     assert len(talk.own.records) == 5
