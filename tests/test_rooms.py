@@ -32,7 +32,7 @@ def loaded_by(statement: str) -> set[str]:
         ("import permesh.daemon", {"libp2p", "eth_account", "fastapi", "trio"}),
         ("import permesh.doctor", {"eth_account", "trio"}),
         # What a peer's bytes reach in the engine is MLX, and never a key or a connection.
-        ("import permesh.inference.engine.process", {"mlx", "mlx_lm", "transformers"}),
+        ("import permesh.inference.engine.process", {"mlx", "mlx_lm", "transformers", "trio"}),
     ],
 )
 def test_a_program_loads_only_its_own_rooms(statement: str, allowed: set[str]) -> None:
