@@ -1,0 +1,40 @@
+"""The unsplit model in one process, to compare with: `python -m permesh.inference.reference`.
+
+Owns the command line of the comparison; what computes is `engine/reference.py`, in this process.
+Prints one JSON object: {token_ids, text, finish_reason, prompt_tokens, ttft_s,
+decode_tokens_per_s, backend}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from permesh.errors import PermeshError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m permesh.inference.reference")
+    parser.add_argument("folder", type=Path, help="a model's folder")
+    parser.add_argument("--prompt", required=True, help="what the user says")
+    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=1, help="time this many, report each")
+    chosen = parser.parse_args(arguments)
+    # Imports MLX, which this module's importers must not.
+    from permesh.inference.engine.reference import generate
+
+    try:
+        messages = [{"role": "user", "content": chosen.prompt}]
+        runs = generate(chosen.folder, messages, chosen.max_tokens, chosen.runs)
+    except PermeshError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for run in runs:
+        print(json.dumps(run), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
