@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -28,7 +29,6 @@ from .events import (
     RecordsSaved,
     SpansChanged,
     StatusChanged,
-    Subscription,
 )
 from .forum import rules
 from .forum.service import Forum
@@ -49,6 +49,9 @@ from .p2p.swarm import OPEN_S, PeerInfo, Swarm
 from .p2p.wire import Framed
 from .records import MAX_RECORD_BYTES, Record, unpack
 from .store import AsyncStore, Store
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # what the stubs of trio call it
 
 LOG_BYTES = 4 * 1024 * 1024
 LOG_FILES = 2
@@ -73,7 +76,6 @@ class Daemon:
         self._roster = membership.roster
         self._rng = random.Random()  # jitter alone
         self.events = EventBus()
-        self._nursery: trio.Nursery | None = None
         membership.on_change = lambda: self.events.publish(StatusChanged())
 
         models = config.models_directory(home)
@@ -125,8 +127,7 @@ class Daemon:
         membership.on_renewed = self.swarm.present
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery, self.events.subscribe() as subscription:
-            self._nursery = nursery
+        async with trio.open_nursery() as nursery:
             await nursery.start(self._membership.run)
             await nursery.start(self._engine.run)
             await nursery.start(self._compute.run)
@@ -136,8 +137,7 @@ class Daemon:
                 self._learn_bootstrap(address)
             for author, addresses in (await self._known_addresses()).items():
                 self._learn(author, addresses)
-            nursery.start_soon(self._follow, subscription)
-            await self._publish_addresses()
+            await nursery.start(self._follow)
             await nursery.start(serve_api, self.node, self._home)
             _log.info("ready: %s, %s", self.swarm.peer_id, ", ".join(self.swarm.addresses()))
             for entry in self._config.models.serve:
@@ -189,20 +189,23 @@ class Daemon:
         if known != addressbook.read_addresses(body):
             await self.journal.append(addressbook.KIND, body)
 
-    async def _follow(self, subscription: Subscription) -> None:
+    async def _follow(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """What follows from records: new addresses to dial; our own, once we are let in."""
-        async for event in subscription:
-            if isinstance(event, RecordsSaved):
-                for record in event.records:
-                    if record.header.kind == addressbook.KIND and not event.own:
-                        self._learn(
-                            record.header.author, addressbook.read_addresses(record.body or b"")
-                        )
-            if isinstance(event, MembersChanged | StatusChanged):
-                try:
-                    await self._publish_addresses()
-                except PermeshError as error:
-                    _log.warning("our addresses could not be published: %s", error)
+        async with self.events.subscribe() as events:
+            await self._publish_addresses()
+            task_status.started()
+            async for event in events:
+                if isinstance(event, RecordsSaved) and not event.own:
+                    for record in event.records:
+                        if record.header.kind == addressbook.KIND and record.body is not None:
+                            self._learn(
+                                record.header.author, addressbook.read_addresses(record.body)
+                            )
+                elif isinstance(event, MembersChanged | StatusChanged):
+                    try:
+                        await self._publish_addresses()
+                    except PermeshError as error:
+                        _log.warning("our addresses could not be published: %s", error)
 
     # -- members and models ----------------------------------------------------------------------
 

@@ -59,6 +59,11 @@ class Member:
     def __post_init__(self) -> None:
         self.client = Client(self.home.socket)
 
+    @property
+    def output(self) -> Path:
+        """What the daemon says on its terminal, beside the log that it keeps itself."""
+        return self.home.root / "output.txt"
+
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "permesh", "--home", str(self.home.root), *arguments]
 
@@ -84,7 +89,7 @@ class Member:
 
     def start(self) -> None:
         """Start the daemon and wait until its socket answers, which means that it is ready."""
-        with self.home.log.open("ab") as log:
+        with self.output.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command("daemon", "--listen", "/ip4/127.0.0.1/tcp/0"),
                 env=self.environment,
@@ -97,7 +102,7 @@ class Member:
 
     def _is_ready(self) -> bool:
         if self.process is not None and self.process.poll() is not None:
-            last = _last_line(self.home.log.read_text(errors="replace"))
+            last = _last_line(self.output.read_text(errors="replace"))
             raise PermeshError(
                 "demo.daemon_ended",
                 f"{self.name}'s daemon ended with status {self.process.returncode}: {last}",
