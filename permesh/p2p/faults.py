@@ -25,12 +25,14 @@ class Faults:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self._seen: dict[str, int] = {}
         self._scores: dict[str, tuple[float, float]] = {}  # peer: score, when
         self._shut_out: dict[str, float] = {}  # peer: until when
 
     def add(self, peer_id: str, code: str, severity: int, now: float) -> bool:
         """Count a fault of ``severity`` (1: trifle, 100: attack); True when that was too much."""
         self.counts[code] += 1
+        _put(self._seen, peer_id, self.of(peer_id) + 1)
         score, when = self._scores.pop(peer_id, (0.0, now))
         score = max(score - (now - when) * FORGIVEN_PER_S, 0.0) + severity
         if score >= LIMIT:
@@ -38,6 +40,10 @@ class Faults:
             return True
         _put(self._scores, peer_id, (score, now))
         return False
+
+    def of(self, peer_id: str) -> int:
+        """How many faults of that peer were counted since it was last forgotten."""
+        return self._seen.get(peer_id, 0)
 
     def shut_out(self, peer_id: str, now: float) -> bool:
         until = self._shut_out.get(peer_id)

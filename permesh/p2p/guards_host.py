@@ -32,6 +32,7 @@ from libp2p.protocol_muxer.exceptions import MultiselectClientError, Multiselect
 from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.rcmgr import Direction
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
@@ -107,6 +108,9 @@ class Connection:
     def is_closed(self) -> bool:
         return self._conn.is_closed
 
+    def carries(self, stream: INetStream) -> bool:
+        return cast(Any, stream).swarm_conn is self._conn
+
     def admit(self, verified: object | None) -> None:
         """From now on the peer may ask for every protocol."""
         self.admitted, self.verified = True, verified
@@ -172,6 +176,7 @@ class GuardedHost(BasicHost):
         self.errors: Counter[str] = Counter()
         self.door = Door()
         self.listened: list[Multiaddr] = []
+        self._told: list[Multiaddr] = []
         self._tcp = GuardedTCP(self.door)
         super().__init__(_make_network(seed, self._tcp), disable_identify_address_discovery=True)
         network = self.get_network()
@@ -203,6 +208,8 @@ class GuardedHost(BasicHost):
                 if self._tcp.failed:
                     raise self._tcp.failed[0]
                 self.listened = self.get_transport_addrs()
+                suffix = Multiaddr(f"/p2p/{self.get_id()}")
+                self._told = [address.encapsulate(suffix) for address in self.listened[:4]]
                 yield
             finally:
                 with at_most(CLOSE_S):
@@ -256,8 +263,7 @@ class GuardedHost(BasicHost):
 
     def get_addrs(self) -> list[Multiaddr]:
         """Asked for with every message, so they are not looked up each time."""
-        suffix = Multiaddr(f"/p2p/{self.get_id()}")
-        return [address.encapsulate(suffix) for address in self.listened[:4]]
+        return self._told
 
     async def _on_stream(self, stream: INetStream) -> None:
         """Every inbound stream enters here, and no error leaves: it would end the host."""
@@ -371,14 +377,18 @@ def _unreachable(address: Multiaddr, why: str) -> PermeshError:
 
 
 def _cannot_dial(address: Multiaddr, error: BaseException) -> PermeshError:
-    if "Peer ID mismatch" in str(error):
+    if "Peer ID mismatch" in str(error) or isinstance(_root(error), PeerIDMismatchesPubkey):
         return PermeshError(
             "network.wrong_peer",
             f"Another peer than expected answers at {address}.",
             "Ask for a fresh invite: the address may have changed hands.",
         )
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = _root(error)
     why = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
     return _unreachable(address, why[:100] or "the connection failed")
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -103,12 +103,20 @@ class GuardedPubsub(Pubsub):
         await self.publish(self.topic, data)
 
     def attach(self, peer_id: str) -> None:
-        """Exchange messages with a peer that has been admitted."""
-        self._schedule_peer_stream_retry(ID.from_string(peer_id))
+        """Exchange messages with an admitted peer, on the connection that is chosen now."""
+        peer = ID.from_string(peer_id)
+        if peer not in self.peers:
+            self._schedule_peer_stream_retry(peer)
+        elif not self._is_on_chosen(peer):
+            self._handle_dead_peer(peer)  # and, as it is connected, tries again
 
     def detach(self, peer_id: str) -> None:
-        """The peer is gone; or another connection to it was chosen, and will be attached to."""
+        """The peer is gone."""
         self._handle_dead_peer(ID.from_string(peer_id))
+
+    def _is_on_chosen(self, peer: ID) -> bool:
+        chosen, stream = self.host.owner.chosen(str(peer)), self.peers.get(peer)
+        return chosen is not None and stream is not None and chosen.carries(stream)
 
     # -- what the library calls
 
@@ -119,6 +127,9 @@ class GuardedPubsub(Pubsub):
             await super()._handle_new_peer(peer_id)
         except Exception as error:  # it tries again after this error alone
             raise SwarmException(f"pubsub cannot reach {peer_id}: {error!r}") from error
+        if not self._is_on_chosen(peer_id):
+            self._handle_dead_peer(peer_id)
+            raise SwarmException(f"another connection to {peer_id} was chosen meanwhile")
 
     async def stream_handler(self, stream: INetStream) -> None:
         """Read a peer's messages until its stream ends; the newest stream of a peer counts."""

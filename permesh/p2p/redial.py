@@ -59,12 +59,6 @@ class Redial:
             oldest = min(idle, key=lambda target: (target.busy, target.seen_at))
             del self._targets[oldest.peer_id]
 
-    def forget(self, peer_id: str) -> None:
-        """Nobody of ours is there any more, whatever the address book says."""
-        target = self._targets.get(peer_id)
-        if target is not None and not target.bootstrap:
-            del self._targets[peer_id]
-
     def due(self, now: float) -> list[Target]:
         """The targets to dial now; each is busy until `connected` or `failed`."""
         found = [

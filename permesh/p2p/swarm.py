@@ -180,6 +180,10 @@ class Swarm:
         address = link.connection.socket.get_remote_address() if link else None
         return address[0] if address else None
 
+    def faults_of(self, peer_id: str) -> int:
+        """How many faults of that peer are remembered."""
+        return self._faults.of(peer_id)
+
     @property
     def faults(self) -> Counter[str]:
         """How often each fault of a peer was counted, by its code."""
@@ -230,6 +234,11 @@ class Swarm:
         peer_id, place = places.parse(multiaddr)
         if peer_id != self.peer_id:
             self._dialler.look_for(peer_id, (place,), bootstrap=True)
+
+    def add_seen(self, peer_id: str, addresses: tuple[str, ...]) -> None:
+        """Learn where a member says it listens (multiaddrs without ``/p2p/``), and look there."""
+        if peer_id != self.peer_id:
+            self._dialler.look_for(peer_id, addresses, bootstrap=False)
 
     async def connect(self, multiaddr: str) -> PeerInfo:
         """Dial and be admitted; raises ``PermeshError`` with what to do about it."""
@@ -306,9 +315,10 @@ class Swarm:
         for link in self._links.values():
             if link.peer_id == peer_id and link.admitted:
                 self._chosen[peer_id] = link
+                self._pubsub.attach(peer_id)
                 break
-        self._pubsub.detach(peer_id)
-        if peer_id not in self._chosen:
+        else:
+            self._pubsub.detach(peer_id)
             self._dialler.lost(peer_id)
             self._on_gone(peer_id)
 
@@ -415,7 +425,7 @@ class Swarm:
             self._on_peer(_info(link))
         elif self._prefers(connection, known.connection):
             self._chosen[peer_id] = link
-            self._pubsub.detach(peer_id)
+            self._pubsub.attach(peer_id)
             self._tasks.spawn(self._dismiss, known)
         else:
             self._tasks.spawn(self._dismiss, link)
