@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self.records: dict[bytes, Record] = {}
         self.heads: dict[bytes, int] = {}
+        self._by_scope: dict[int, list[bytes]] = {scope: [] for scope in SCOPES}
+        self._totals = dict.fromkeys(SCOPES, 0)
 
     def save(self, records: Iterable[Record]) -> list[Record]:
         new = []
@@ -103,22 +106,22 @@ class MemoryStore:
                 self.records[record.id] = record
                 author, seq = record.header.author, record.header.seq
                 self.heads[author] = max(seq, self.heads.get(author, -1))
+                scope = scope_of(record.header.kind)
+                insort(self._by_scope[scope], record.id)
+                self._totals[scope] += int.from_bytes(record.id, "big")
                 new.append(record)
         return new
 
     def sums(self) -> tuple[Sum, ...]:
-        sums = []
-        for scope in SCOPES:
-            ids = self._ids(scope)
-            total = sum(int.from_bytes(item, "big") for item in ids) % 2**256
-            sums.append(Sum(len(ids), fingerprint(len(ids), total)))
-        return tuple(sums)
-
-    def _ids(self, scope: int) -> list[bytes]:
-        return [key for key, item in self.records.items() if scope_of(item.header.kind) == scope]
+        return tuple(
+            Sum(len(ids), fingerprint(len(ids), self._totals[scope] % 2**256))
+            for scope, ids in self._by_scope.items()
+        )
 
     def ids(self, scope: int, after: bytes, limit: int) -> list[bytes]:
-        return sorted(item for item in self._ids(scope) if item > after)[:limit]
+        ids = self._by_scope[scope]
+        start = bisect_right(ids, after)
+        return ids[start : start + limit]
 
     def missing(self, ids: Iterable[bytes]) -> list[bytes]:
         return [item for item in ids if item not in self.records]
@@ -223,7 +226,8 @@ class Node:
     # -- taking in
 
     def take_in(self, sender: str, records: list[Record]) -> int:
-        new = [r for r in records if r.id in set(self.store.missing(r.id for r in records))]
+        missing = set(self.store.missing(r.id for r in records))
+        new = [r for r in records if r.id in missing]
         new.sort(key=lambda r: scope_of(r.header.kind) != SCOPE_IDENTITY)
         identity = [r for r in new if scope_of(r.header.kind) == SCOPE_IDENTITY]
         content = [r for r in new if scope_of(r.header.kind) != SCOPE_IDENTITY]

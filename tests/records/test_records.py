@@ -97,6 +97,8 @@ def test_what_is_packed_is_unpacked_the_same(value: Any) -> None:
         (b"\xa3\xed\xa0\x80", "format.msgpack"),  # a surrogate in UTF-8
         (b"\xa3e\xcc\x81", "format.text"),  # e and an accent: not NFC
         (b"\x91" * 9 + b"\x01", "format.too_deep"),
+        (b"\x91" * 9 + b"\xc4\x00", "format.too_deep"),
+        (b"\x91" * 8 + b"\x90", "format.too_deep"),
         (b"\x91" * 5000, "format.msgpack"),
         (b"\xdd\xff\xff\xff\xff", "format.msgpack"),
         (b"\xc6\xff\xff\xff\xff", "format.msgpack"),
@@ -106,6 +108,13 @@ def test_bytes_that_are_not_canonical_are_refused(data: bytes, code: str) -> Non
     with pytest.raises(Refused) as caught:
         unpack(data, limit=10_000)
     assert caught.value.code == code
+
+
+def test_eight_lists_within_each_other_pass() -> None:
+    value: Any = b""
+    for _ in range(records.MAX_DEPTH):
+        value = [value]
+    assert unpack(pack(value), limit=20) == value
 
 
 def test_limits_hold_at_the_byte_and_at_the_item() -> None:
