@@ -189,8 +189,8 @@ class Replication:
             try:
                 with trio.fail_after(limits.PUBLISH_S):
                     await self._swarm.publish(data)
-            except (PermeshError, trio.TooSlowError) as error:
-                _log.info("a gossip message was not published: %s", error)
+            except Exception as error:  # the library's own types: a lost hint is no more than that
+                _log.warning("a gossip message was not published: %r", error)
 
     async def _listen(self) -> None:
         async for peer_id, data in self._arrived:

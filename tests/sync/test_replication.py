@@ -117,6 +117,30 @@ def test_heads_alone_bring_a_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run(tmp_path, main)
 
 
+def test_a_message_that_cannot_be_published_does_not_end_gossip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GOSSIP_SPACING_MS", 5)
+
+    async def main(hub: Hub) -> None:
+        async with hub.member("a") as a, hub.member("b") as b:
+            publish = a.publish
+
+            async def broken(_data: bytes) -> None:
+                await trio.lowlevel.checkpoint()
+                a.publish = publish  # type: ignore[method-assign]
+                raise RuntimeError("from inside the library")
+
+            a.publish = broken  # type: ignore[method-assign]
+            await a.credential()
+            await until(lambda: a.publish == publish)
+            b.replication.on_peer("a")
+            await a.journal.append("test.note", b"next")
+            await until(lambda: len(b.told) == 2)
+
+    run(tmp_path, main)
+
+
 def test_records_wait_for_a_credential_that_comes_after_them(tmp_path: Path) -> None:
     async def main(hub: Hub) -> None:
         async with hub.member("b") as b:
