@@ -28,7 +28,10 @@ SKEW_MS = 10 * 60_000
 MAX_STATEMENT_BYTES = 1024
 MAX_RUNTIME_BYTES = 128
 MAX_PEER_ID_BYTES = 64
-# One entry is ~1 KB: a mesh of ten thousand has three signatures a member.
+# An epoch is two days unless the runtime changes, so this is beyond any agent's life. Every epoch
+# has a key that all members keep for as long as there are records to check against it.
+MAX_EPOCH = 65_535
+# One entry is ~1.6 KB: a mesh of ten thousand has three signatures a member.
 _REMEMBERED_SIGNATURES = 32_768
 
 _recover = lru_cache(maxsize=_REMEMBERED_SIGNATURES)(recover)
@@ -186,11 +189,26 @@ class Admission:
             enrolment.digest, enrolment.agent, enrolment.owner,
         ):  # fmt: skip
             raise Refused("admission.wrong_enrolment", "The admission is for another enrolment.")
+        if genesis.is_founders(self.agent) or genesis.is_founders(self.owner):
+            raise Refused("admission.owner_taken", "The admission is for a founding member's key.")
         if self.number <= len(genesis.registrars):
             raise Refused("admission.number", "The admission takes a founding member's number.")
         _signed_by(
             self.message(), self.signature, self.registrar, "admission.signature", "registrar"
         )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Session:
+    """What of a credential is needed to check the records of its epoch."""
+
+    session_key: bytes
+    issued_ms: int
+    expires_ms: int
+
+    def covers(self, created_ms: int) -> bool:
+        """Whether a record of this epoch may bear that date."""
+        return self.issued_ms - SKEW_MS <= created_ms <= self.expires_ms + SKEW_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +283,7 @@ class Credential:
             data, 11, "credential"
         )
         epoch, issued, expires, signature = rest
-        require(is_uint(epoch) and 0 < epoch < 2**32, "epoch")
+        require(is_uint(epoch) and 0 < epoch <= MAX_EPOCH, "epoch")
         require(is_uint(issued) and is_uint(expires), "credential's dates")
         return cls(
             check_bytes(mesh, 32, "mesh"),
@@ -306,9 +324,9 @@ class Credential:
                 "Set the clock that is wrong; ten minutes of difference are tolerated.",
             )
 
-    def covers(self, created_ms: int) -> bool:
-        """Whether a record of this epoch may bear that date."""
-        return self.issued_ms - SKEW_MS <= created_ms <= self.expires_ms + SKEW_MS
+    @property
+    def session(self) -> Session:
+        return Session(self.session_key, self.issued_ms, self.expires_ms)
 
     @property
     def renews_ms(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from permesh.errors import PermeshError
@@ -15,7 +16,10 @@ from permesh.errors import PermeshError
 def make_private_directory(path: Path) -> None:
     """Make ``path`` (0700), parents included; an existing directory is left as it is."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One by one: mkdir's own way leaves the mode of the parents to the umask.
+        for missing in [one for one in reversed(path.parents) if not one.exists()]:
+            missing.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise PermeshError(
             "home.unwritable",
@@ -29,9 +33,10 @@ def write_secret(path: Path, content: bytes) -> None:
 
     Written beside and linked into place, so that a crash leaves either nothing or all of it.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # 0600, under a name that nobody else has: what a crash left must not be in the way.
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=beside_prefix(path))
+        beside = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -40,6 +45,7 @@ def write_secret(path: Path, content: bytes) -> None:
             os.link(beside, path)
         finally:
             beside.unlink(missing_ok=True)
+        _sync_directory(path.parent)
     except FileExistsError as error:
         raise PermeshError(
             "keys.exist",
@@ -54,11 +60,28 @@ def write_secret(path: Path, content: bytes) -> None:
         ) from error
 
 
+def beside_prefix(path: Path) -> str:
+    """How the name of a file begins that is on its way to ``path``; a crash can leave one."""
+    return f".{path.name}."
+
+
 def loose_permissions(directory: Path) -> list[str]:
     """What below ``directory``, itself included, others may read or write, one line each."""
     found = []
     for path in [directory, *sorted(directory.glob("*"))]:
-        mode = stat.S_IMODE(path.lstat().st_mode)
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError:  # gone meanwhile, or a link to nothing: no secret is there
+            continue
         if mode & 0o077:
             found.append(f"{path} has mode {mode:04o}")
     return found
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new name in it survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

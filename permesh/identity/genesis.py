@@ -109,10 +109,15 @@ class Genesis:
                     check_name(title, "registrar's name"),
                 )
             )
+        require(all(one.owner != one.agent for one in registrars), "registrar: one key for both")
         for role in ("owner", "agent"):
             distinct = {getattr(one, role) for one in registrars}
             require(len(distinct) == len(registrars), f"registrars' {role}s")
         return cls(name, created_ms, salt, tuple(registrars))
+
+    def is_founders(self, address: bytes) -> bool:
+        """Whether it is the owner's or the agent's address of a founding member."""
+        return any(address in (one.owner, one.agent) for one in self.registrars)
 
     def number_of(self, agent: bytes) -> int | None:
         """The founding member's number, None for anyone else."""
@@ -159,7 +164,9 @@ class Invite:
         require(isinstance(addresses, list) and len(addresses) <= MAX_BOOTSTRAP, "addresses")
         for address in addresses:
             require(isinstance(address, str) and address.startswith("/"), "address")
-            require(len(address.encode()) <= MAX_ADDRESS_BYTES, "address")
+            # It is shown and kept, so nothing that a terminal would obey.
+            require(address.isascii() and address.isprintable(), "address")
+            require(len(address) <= MAX_ADDRESS_BYTES, "address")
         invite = cls(Genesis.decode(genesis), tuple(addresses))
         # Base64 leaves unused bits at the end: one invite has one spelling.
         if invite.line() != line:

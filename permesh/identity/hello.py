@@ -56,6 +56,8 @@ class Proof:
             founder = genesis.registrars[number - 1]
             if (founder.owner, founder.name) != (self.enrolment.owner, self.enrolment.name):
                 raise Refused("enrolment.not_founder", "The enrolment differs from the genesis.")
+            if self.admission is not None:  # nothing in the genesis speaks for it
+                raise Refused("admission.founder", "A founding member shows no admission.")
             return number
         if self.admission is None:
             return None
@@ -94,8 +96,9 @@ def check_hello(
 ) -> Verified | Asking:
     """Whether ``hello``, shown over a connection authenticated as ``peer_id``, is a member's.
 
-    ``admission_of`` gives the admission that this side knows for an agent that shows none: one
-    just admitted may not have heard of it. Raises ``Refused`` with a stable code.
+    ``admission_of`` gives the admission that stands for an agent as far as this side knows: one
+    just admitted may not have heard of it, or shows one that lost its number to another's. Raises
+    ``Refused`` with a stable code.
     """
     proof = Proof.decode(hello)
     if proof.credential.peer_id != peer_id:
@@ -105,11 +108,11 @@ def check_hello(
             "A credential is worth nothing on another machine: enrol that one itself.",
         )
     proof.credential.check_current(now_ms)
-    if proof.admission is None:
-        known = admission_of(proof.enrolment.agent)
-        if known is not None and known.enrolment == proof.enrolment.digest:
-            proof = Proof(proof.enrolment, proof.credential, known)
     number = proof.verify(genesis)
+    known = admission_of(proof.enrolment.agent)
+    if known is not None and known.enrolment == proof.enrolment.digest:
+        proof = Proof(proof.enrolment, proof.credential, known)
+        number = proof.verify(genesis)
     if number is None:
         return Asking(proof.enrolment.agent, proof)
     return Verified(proof.enrolment.agent, number, proof.enrolment.name, proof)

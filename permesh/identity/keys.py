@@ -14,7 +14,7 @@ from nacl.signing import SigningKey
 from permesh.config import Home
 from permesh.errors import PermeshError
 
-from .files import loose_permissions, write_secret
+from .files import beside_prefix, loose_permissions, write_secret
 
 SEED_BYTES = 32
 # Old session keys sign nothing any more; the last two are enough for a renewal that crashed.
@@ -77,12 +77,14 @@ class KeyFiles:
         """
         known = self.load_session(epoch)
         if known is None:
-            write_secret(self.session(epoch), seed)
             known = SessionKey(seed)
+            write_secret(self.session(epoch), seed)
         for path in self._directory.glob("session-*.key"):
             number = path.stem.removeprefix("session-")
-            if number.isdigit() and int(number) <= epoch - KEPT_SESSIONS:
+            if number.isdecimal() and int(number) <= epoch - KEPT_SESSIONS:
                 path.unlink(missing_ok=True)
+        for path in self._directory.glob(beside_prefix(Path("session-*.key")) + "*"):
+            path.unlink(missing_ok=True)  # of a renewal that crashed half-way
         return known
 
 

@@ -7,14 +7,14 @@ Must never read a clock, a file or a socket.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 from permesh.errors import Refused
 from permesh.records import Header, Record, pack, unpack
 
-from .credential import SKEW_MS, Admission, Credential, Enrolment
+from .credential import SKEW_MS, Admission, Credential, Enrolment, Session
 from .genesis import Genesis, require
 from .hello import MAX_HELLO_BYTES, Proof
 
@@ -27,8 +27,10 @@ REQUEST_LIFE_MS = 7 * 24 * 3_600_000
 # Anyone can ask to be let in, so what asking costs the members is bounded, per sponsor and in all.
 REQUESTS_PER_SPONSOR = 64
 REQUESTS_IN_ALL = 256
-# An agent that signs two credentials for one epoch contradicts itself; both of their records stay
-# checkable, and more than a few are not worth keeping.
+# An agent that signs two credentials for one epoch contradicts itself. The records of both stay
+# checkable; of more than a few the smallest are kept, whatever the order in which they came. With
+# `MAX_EPOCH` this bounds what one agent can make everybody hold: about a quarter of the disk space
+# that its credentials' records take.
 CREDENTIALS_PER_EPOCH = 4
 
 
@@ -57,6 +59,12 @@ class Request:
     heard_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    rank: tuple[int, bytes, bytes]  # heard_ms, body hash, sponsor: no two places share one
+    request: Request
+
+
 class Roster:
     """The members of one mesh, as this member's records tell them."""
 
@@ -64,9 +72,10 @@ class Roster:
         self.genesis = genesis
         self.mesh_id = genesis.mesh_id
         self._admissions: dict[bytes, tuple[Admission, Enrolment]] = {}  # by encoded admission
-        self._credentials: dict[bytes, dict[int, list[Credential]]] = {}
-        self._enrolments: dict[bytes, Enrolment] = {}
-        self._requests: dict[bytes, Request] = {}  # by agent
+        self._sessions: dict[bytes, dict[int, tuple[Session, ...]]] = {}  # by agent and epoch
+        self._newest: dict[bytes, Credential] = {}
+        self._enrolments: dict[bytes, Enrolment] = {}  # of founders
+        self._requests: dict[tuple[bytes, bytes], _Heard] = {}  # by sponsor and agent
         self._winners: dict[bytes, tuple[Admission, Enrolment]] | None = None
 
     # -- the rule ------------------------------------------------------------------------------
@@ -76,6 +85,8 @@ class Roster:
 
         ``record.credential_unknown`` means that the record may become valid when its author's
         credential arrives; every other code is final, ``record.from_future`` aside.
+        Who is a member now is not asked: whether a record is valid must not depend on what came
+        before it, its credential aside.
         """
         header = record.header
         if header.mesh != self.mesh_id:
@@ -85,13 +96,19 @@ class Roster:
         if header.kind == CREDENTIAL:
             self._check_credential(record)
             return
-        keys = self._credentials.get(header.author, {}).get(header.epoch)
-        if not keys:
+        sessions = self._sessions.get(header.author, {}).get(header.epoch, ())
+        try:
+            _check_signed(record, sessions)
+        except Refused:
+            # Where an epoch has more credentials than are kept, the record may be of one that is
+            # not; other members hold it in good faith and must not be blamed for it.
+            if 0 < len(sessions) < CREDENTIALS_PER_EPOCH:
+                raise
             raise Refused(
                 "record.credential_unknown", "The record's credential has not been seen yet."
-            )
-        _check_signed(record, keys)
+            ) from None
         if header.kind == ADMISSION:
+            require(header.expires_ms == 0, "admission record's life")
             enrolment, admission = _admission_body(record)
             if admission.registrar != header.author:
                 raise Refused("admission.not_registrar", "The admission is another registrar's.")
@@ -100,18 +117,21 @@ class Roster:
         elif header.kind == REQUEST:
             proof = _proof_body(record)
             require(proof.admission is None, "request: it shows an admission")
-            require(header.expires_ms <= header.created_ms + REQUEST_LIFE_MS, "request's life")
+            life = header.expires_ms - header.created_ms
+            # Two looks at one clock stand behind these dates, and it may have been set between.
+            require(0 < life <= REQUEST_LIFE_MS + SKEW_MS, "request's life")
             proof.verify(self.genesis)
 
     def _check_credential(self, record: Record) -> None:
         header = record.header
+        require(header.expires_ms == 0, "credential record's life")
         proof = _proof_body(record)
         credential = proof.credential
         if (credential.agent, credential.epoch) != (header.author, header.epoch):
             raise Refused("credential.wrong_agent", "The credential is not its author's.")
         if proof.verify(self.genesis) is None:
             raise Refused("credential.not_admitted", "The credential's agent was never admitted.")
-        _check_signed(record, [credential])
+        _check_signed(record, [credential.session])
 
     # -- the fold ------------------------------------------------------------------------------
 
@@ -135,21 +155,31 @@ class Roster:
             return [proof.enrolment.agent]
         return []
 
-    def add(self, proof: Proof) -> None:
-        """Take in a proof that verified elsewhere (a hello), so that its author's records count."""
+    def add(self, proof: Proof) -> Member | None:
+        """Take in a proof that verified elsewhere (a hello), so that its author's records count.
+
+        Returns the member that it shows: None where another's admission stands against it (for
+        its owner or its number). Raises ``Refused`` for one that only asks to be let in.
+        """
+        if proof.admission is None and self.genesis.number_of(proof.enrolment.agent) is None:
+            raise Refused("credential.not_admitted", "The credential's agent was never admitted.")
         self._add_credential(proof)
+        return self.member(proof.enrolment.agent)
 
     def _add_credential(self, proof: Proof) -> None:
-        credential = proof.credential
-        epoch = self._credentials.setdefault(credential.agent, {}).setdefault(credential.epoch, [])
-        if credential not in epoch:
-            epoch.append(credential)
-            epoch.sort(key=lambda one: one.digest)
-            del epoch[CREDENTIALS_PER_EPOCH:]
+        credential, agent = proof.credential, proof.credential.agent
+        epochs = self._sessions.setdefault(agent, {})
+        sessions = {*epochs.get(credential.epoch, ()), credential.session}
+        epochs[credential.epoch] = tuple(sorted(sessions)[:CREDENTIALS_PER_EPOCH])
+        newest = self._newest.get(agent)
+        if newest is None or _age(credential) < _age(newest):
+            self._newest[agent] = credential
         if proof.admission is not None:
             self._add_admission(proof.admission, proof.enrolment)
-        else:
-            self._enrolments.setdefault(proof.enrolment.agent, proof.enrolment)
+            return
+        known = self._enrolments.get(agent)
+        if known is None or proof.enrolment.digest < known.digest:
+            self._enrolments[agent] = proof.enrolment
 
     def _add_admission(self, admission: Admission, enrolment: Enrolment) -> None:
         encoded = admission.encode()
@@ -158,20 +188,25 @@ class Roster:
             self._winners = None
 
     def _add_request(self, proof: Proof, header: Header) -> None:
-        agent = proof.enrolment.agent
-        known = self._requests.get(agent)
-        if known is None or known.heard_ms < header.created_ms:
-            self._requests[agent] = Request(
-                proof.enrolment, proof.credential, header.author, header.created_ms
-            )
-        # The newest stay, in a fixed order: which ones are kept must not depend on arrival.
-        newest = sorted(self._requests.values(), key=lambda one: (-one.heard_ms, one.sponsor))
-        self._requests = {}
-        sponsored: Counter[bytes] = Counter()
-        for one in newest[:REQUESTS_IN_ALL]:
-            sponsored[one.sponsor] += 1
-            if sponsored[one.sponsor] <= REQUESTS_PER_SPONSOR:
-                self._requests[one.enrolment.agent] = one
+        """Keep each sponsor's newest requests, and of those the newest of all.
+
+        What is kept is a function of the set of requests, whatever the order in which they came:
+        one agent's requests by two sponsors therefore take two places, and whatever leaves could
+        never have come back, since those before it only ever become newer.
+        """
+        sponsor = header.author
+        request = Request(proof.enrolment, proof.credential, sponsor, header.created_ms)
+        heard = _Heard((header.created_ms, header.body_hash, sponsor), request)
+        place = (sponsor, proof.enrolment.agent)
+        known = self._requests.get(place)
+        if known is not None and known.rank >= heard.rank:
+            return
+        self._requests[place] = heard
+        sponsored = [one for one in self._requests if one[0] == sponsor]
+        if len(sponsored) > REQUESTS_PER_SPONSOR:
+            del self._requests[min(sponsored, key=lambda one: self._requests[one].rank)]
+        elif len(self._requests) > REQUESTS_IN_ALL:
+            del self._requests[min(self._requests, key=lambda one: self._requests[one].rank)]
 
     def _admitted(self) -> dict[bytes, tuple[Admission, Enrolment]]:
         """One admission an agent, an owner and a number: the lowest number wins, then the bytes.
@@ -227,19 +262,23 @@ class Roster:
         return sorted((one for one in found if one is not None), key=lambda one: one.number)
 
     def pending(self, now_ms: int) -> list[Request]:
-        """Requests that are neither answered nor older than a week, oldest first."""
-        return sorted(
-            (
-                one
-                for agent, one in self._requests.items()
-                if self.member(agent) is None and now_ms < one.heard_ms + REQUEST_LIFE_MS
-            ),
-            key=lambda one: (one.heard_ms, one.enrolment.agent),
-        )
+        """Requests that are neither answered nor older than a week, oldest first.
+
+        Of one agent only the newest, whoever heard it.
+        """
+        newest: dict[bytes, Request] = {}
+        for heard in sorted(self._requests.values(), key=lambda one: one.rank):
+            request = heard.request
+            agent = request.enrolment.agent
+            newest.pop(agent, None)
+            if self.member(agent) is None and now_ms < request.heard_ms + REQUEST_LIFE_MS:
+                newest[agent] = request
+        return list(newest.values())
 
     def next_number(self) -> int:
-        taken = [admission.number for admission, _ in self._admissions.values()]
-        return max([len(self.genesis.registrars), *taken]) + 1
+        """The lowest that no admission names; one far ahead of all others is no reason to stop."""
+        taken = {admission.number for admission, _ in self._admissions.values()}
+        return next(n for n in count(len(self.genesis.registrars) + 1) if n not in taken)
 
     def owner_is_taken(self, owner: bytes) -> bool:
         return any(one.owner == owner for one in self.members())
@@ -254,12 +293,11 @@ class Roster:
 
     def credential(self, agent: bytes) -> Credential | None:
         """The agent's newest credential."""
-        epochs = self._credentials.get(agent)
-        return epochs[max(epochs)][0] if epochs else None
+        return self._newest.get(agent)
 
     def session_key(self, agent: bytes, epoch: int) -> bytes | None:
-        credentials = self._credentials.get(agent, {}).get(epoch)
-        return credentials[0].session_key if credentials else None
+        sessions = self._sessions.get(agent, {}).get(epoch)
+        return sessions[0].session_key if sessions else None
 
 
 def subject(record: Record) -> bytes:
@@ -294,19 +332,22 @@ def _body(record: Record) -> bytes:
     return record.body
 
 
-def _check_signed(record: Record, credentials: Iterable[Credential]) -> None:
-    refusal: Refused | None = None
-    for credential in credentials:
-        if not credential.covers(record.header.created_ms):
-            refusal = Refused(
-                "record.outside_credential", "The record is dated outside its credential's life."
-            )
+def _age(credential: Credential) -> tuple[int, Session, bytes]:
+    """Smallest for the newest; of two for one epoch, the one that `Roster.session_key` is of."""
+    return -credential.epoch, credential.session, credential.digest
+
+
+def _check_signed(record: Record, sessions: Iterable[Session]) -> None:
+    refusal = Refused(
+        "record.outside_credential", "The record is dated outside its credential's life."
+    )
+    for session in sessions:
+        if not session.covers(record.header.created_ms):
             continue
         try:
-            record.verify(credential.session_key)
+            record.verify(session.session_key)
         except Refused as error:
             refusal = error
         else:
             return
-    if refusal is not None:
-        raise refusal
+    raise refusal

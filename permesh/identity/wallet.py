@@ -8,6 +8,7 @@ with coincurve, 17 ms without); session keys sign everything else.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ DOMAIN_TYPE = [
 ]
 PLAIN_FORMAT = "permesh-plain-1"
 MAX_KEYSTORE_BYTES = 64 * 1024
+# n * r * p: twice what `save` asks for (2**18, 8, 1). Memory goes with it, 128 bytes for each.
+MAX_SCRYPT_COST = 2**22
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
@@ -91,7 +94,7 @@ class Wallet:
     def save(self, path: Path, passphrase: str | None) -> None:
         """Write a new keystore, encrypted (scrypt) if there is a passphrase; never overwrites."""
         if passphrase:
-            content = Account.encrypt(bytes(self._account.key), passphrase)
+            content = Account.encrypt(bytes(self._account.key), passphrase, kdf="scrypt")
         else:
             content = {
                 "format": PLAIN_FORMAT,
@@ -102,37 +105,44 @@ class Wallet:
 
     @classmethod
     def load(cls, path: Path, passphrase: str | None) -> Wallet:
-        """Raises ``PermeshError``: ``wallet.missing``, ``wallet.damaged``, ``wallet.passphrase``.
+        """Raises ``PermeshError``: ``wallet.missing``, ``wallet.unreadable``, ``wallet.damaged``,
+        ``wallet.passphrase_needed``, ``wallet.passphrase``.
 
         Opening an encrypted keystore takes about a second: that is scrypt's purpose.
         """
         content = read_keystore(path)
-        if not is_encrypted(content):
-            try:
-                return cls.from_key(bytes.fromhex(content["privateKey"]))
-            except (KeyError, TypeError, ValueError) as error:
-                raise _damaged(path) from error
-        if not passphrase:
+        encrypted = is_encrypted(content)
+        if encrypted and not passphrase:
             raise PermeshError(
                 "wallet.passphrase_needed",
                 f"The keystore {path.name} is encrypted.",
                 "Give its passphrase at the prompt or with --passphrase-fd.",
             )
         try:
-            return cls.from_key(bytes(Account.decrypt(content, passphrase)))
-        except ValueError as error:
-            if "MAC" in str(error):
+            if encrypted:
+                _check_scrypt(content["crypto"]["kdfparams"])
+                key = bytes(Account.decrypt(content, passphrase or ""))
+            else:
+                key = bytes.fromhex(content["privateKey"])
+            wallet = cls.from_key(key)
+            named = bytes.fromhex(content["address"].removeprefix("0x"))
+        except Exception as error:  # eth_keyfile trips over wrong types in as many ways
+            if encrypted and str(error) == "MAC mismatch":
                 raise PermeshError(
                     "wallet.passphrase",
                     f"The passphrase does not open the keystore {path.name}.",
                     "Try again; nobody can recover a forgotten passphrase.",
                 ) from error
             raise _damaged(path) from error
-        except (KeyError, TypeError, NotImplementedError) as error:
-            raise _damaged(path) from error
+        # The MAC does not cover all of an encrypted keystore, so one flipped digit can give
+        # another key: its address tells.
+        if named != wallet.address:
+            raise _damaged(path)
+        return wallet
 
 
 def read_keystore(path: Path) -> dict[str, Any]:
+    """The keystore's JSON as it is; raises ``wallet.missing``, ``.unreadable``, ``.damaged``."""
     try:
         with path.open("rb") as file:
             content = json.loads(file.read(MAX_KEYSTORE_BYTES))
@@ -140,7 +150,13 @@ def read_keystore(path: Path) -> dict[str, Any]:
         raise PermeshError(
             "wallet.missing", f"There is no keystore {path}.", "Run: permesh init --name NAME"
         ) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise PermeshError(
+            "wallet.unreadable",
+            f"The keystore {path} cannot be read: {error.strerror}.",
+            "Check that it is a file, and yours.",
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise _damaged(path) from error
     if not isinstance(content, dict):
         raise _damaged(path)
@@ -168,9 +184,18 @@ def recover(message: TypedMessage, signature: bytes) -> bytes:
     return bytes.fromhex(address[2:])
 
 
+def _check_scrypt(params: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for numbers with which scrypt would take all memory, or for ever."""
+    costs = [params[name] for name in ("n", "r", "p")]
+    if not all(type(cost) is int and 0 < cost <= MAX_SCRYPT_COST for cost in costs):
+        raise ValueError("scrypt's parameters")
+    if math.prod(costs) > MAX_SCRYPT_COST or params["dklen"] != 32:
+        raise ValueError("scrypt's parameters")
+
+
 def _damaged(path: Path) -> PermeshError:
     return PermeshError(
         "wallet.damaged",
-        f"The keystore {path} cannot be read.",
+        f"The keystore {path} is damaged.",
         "Put back a copy of it; without the key, this identity is lost.",
     )
