@@ -188,9 +188,9 @@ class _Answer:
         tokens = self.usage.completion_tokens if self.usage else len(self.route.token_ids)
         members = {stage.number or stage.name for stage in self.route.stages}
         screen.print(
-            f"{tokens} tokens, {self.route.tokens_per_second:.1f} a second, the first after "
-            f"{self.route.ttft_seconds:.2f} s; {self.route.route} route over {len(members)} "
-            f"{'member' if len(members) == 1 else 'members'}",
+            f"{output.count(tokens, 'token')}, {self.route.tokens_per_second:.1f} a second, the "
+            f"first after {self.route.ttft_seconds:.2f} s; {self.route.route} route over "
+            f"{output.count(len(members), 'member')}",
             style="dim",
         )
         if explain:

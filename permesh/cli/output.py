@@ -58,14 +58,18 @@ def when(unix_ms: int) -> str:
     return moment.strftime("%Y-%m-%d %H:%M")
 
 
-def size(count: int) -> str:
+def size(number: int) -> str:
     """Bytes in the unit that keeps them below a thousand."""
-    value, unit = float(count), "B"
+    value, unit = float(number), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":
             break
         value /= 1000
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def layers(first: int, last: int) -> str:
@@ -193,7 +197,7 @@ def post(item: schema.Post) -> Text:
 
 
 def status(now: schema.Status) -> Iterable[Table]:
-    mesh = f"{now.mesh.name} ({now.mesh.state}, {now.mesh.members} members)"
+    mesh = f"{now.mesh.name} ({now.mesh.state}, {count(now.mesh.members, 'member')})"
     yield pairs(
         [
             ("Member", f"{now.number or 'not admitted yet'} {now.name}"),
@@ -205,7 +209,7 @@ def status(now: schema.Status) -> Iterable[Table]:
             ("Records", str(now.records)),
             ("Peer", now.peer_id),
             *(("Address", address) for address in now.addresses),
-            *(("Refused", f"{count} x {code}") for code, count in sorted(now.refused.items())),
+            *(("Refused", f"{times} x {code}") for code, times in sorted(now.refused.items())),
         ]
     )
     if now.peers:
@@ -231,7 +235,7 @@ def status(now: schema.Status) -> Iterable[Table]:
 def _credential(state: schema.CredentialState | None) -> str:
     if state is None:
         return "none"
-    return f"epoch {state.epoch}, renewed {when(state.renews_ms)}, ends {when(state.expires_ms)}"
+    return f"epoch {state.epoch}, renews {when(state.renews_ms)}, ends {when(state.expires_ms)}"
 
 
 def _engine(engine: schema.Engine) -> str:
@@ -239,7 +243,7 @@ def _engine(engine: schema.Engine) -> str:
     if engine.weight_bytes:
         parts.append(f"{size(engine.weight_bytes)} of weights")
     if engine.restarts:
-        parts.append(f"restarted {engine.restarts} times")
+        parts.append(f"restarted {count(engine.restarts, 'time')}")
     return ", ".join(part for part in parts if part)
 
 

@@ -31,8 +31,19 @@ INTERRUPTED = 130  # as a shell counts it: 128 + SIGINT
 class Face:
     """What every command is given: the home, and whether to speak JSON."""
 
-    home: Home
+    chosen: Path | None = None
     json: bool = False
+
+    @property
+    def home(self) -> Home:
+        try:
+            return find_home(self.chosen)
+        except RuntimeError as error:
+            raise PermeshError(
+                "home.unknown",
+                "There is no home directory to keep a member in.",
+                "Set PERMESH_HOME, or use --home DIR.",
+            ) from error
 
     def client(self) -> Client:
         from permesh.client import Client  # slow to import, and not every command speaks
@@ -65,7 +76,7 @@ class Root(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
         extra.pop("standalone_mode", None)
-        face = Face(find_home())
+        face = Face()
         try:
             status = super().main(
                 args, prog_name or "permesh", standalone_mode=False, obj=face, **extra
@@ -144,5 +155,4 @@ def root(face: Face, home: Path | None) -> None:
                     permesh daemon
     See it all at once, with three members on this machine:  permesh demo
     """
-    if home is not None:
-        face.home = find_home(home)
+    face.chosen = home

@@ -90,6 +90,17 @@ def test_a_home_too_deep_for_a_socket_is_said(tmp_path: Path) -> None:
     assert "Set PERMESH_HOME to a shorter directory." in result.stderr
 
 
+def test_a_user_without_a_home_directory_is_told_to_name_one(monkeypatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")  # as pathlib does
+
+    monkeypatch.delenv("PERMESH_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 1
+    assert "Set PERMESH_HOME" in result.stderr
+
+
 @click.group(cls=Root)
 def broken() -> None:
     """A command line that fails in every way."""
