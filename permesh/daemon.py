@@ -44,7 +44,7 @@ from .membership import BOOTSTRAP_KEY, Membership, Secrets
 from .p2p import addressbook
 from .p2p.addressbook import AddressBook
 from .p2p.replication import PROTOCOL as SYNC_PROTOCOL
-from .p2p.replication import Replication
+from .p2p.replication import Replication, severity
 from .p2p.swarm import OPEN_S, PeerInfo, Swarm
 from .p2p.wire import Framed
 from .records import MAX_RECORD_BYTES, Record, unpack
@@ -55,11 +55,6 @@ if TYPE_CHECKING:
 
 LOG_BYTES = 4 * 1024 * 1024
 LOG_FILES = 2
-# What a fault weighs; at 100 within a few minutes the swarm shuts a peer out for a while. Only
-# what no honest member can send by mistake or by being of another release weighs much.
-FAULT_WEIGHTS = {"record.signature": 50, "offer.signature": 50, "sync.unasked": 25}
-FAULT_WEIGHT = 5
-
 _log = logging.getLogger("permesh.daemon")
 
 
@@ -125,6 +120,7 @@ class Daemon:
             now_ms=now_ms,
         )
         membership.on_renewed = self.swarm.present
+        membership.on_proof = self.replication.roster_changed
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -158,7 +154,7 @@ class Daemon:
 
     def fault(self, peer_id: str, code: str) -> None:
         """Count a peer's fault, for `status` and against the peer."""
-        self.swarm.fault(peer_id, code, FAULT_WEIGHTS.get(code, FAULT_WEIGHT))
+        self.swarm.fault(peer_id, code, severity(code))
 
     # -- where members are -----------------------------------------------------------------------
 

@@ -171,7 +171,7 @@ class Demo:
         self.atlas.client.create_room(ROOM, "where the orchard meets")
         self._show_post(self.atlas, "Who has layers to spare this evening?", None)
         first = self.atlas.client.posts(ROOM).items[-1].id
-        self._show_post(self.birch, "Ten of smollm2, sixes to fifteens.", first)
+        self._show_post(self.birch, "Ten of them, six to fifteen.", first)
 
     def _show_post(self, author: Member, text: str, reply_to: str | None) -> None:
         wait_for(f"the room at {author.name}", MEET_SECONDS, partial(has_room, author))

@@ -198,8 +198,11 @@ def _port(address: str, running: bool) -> Check:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
+            if running:
+                where = "the daemon does not answer on it, and may listen elsewhere"
+                return Check(name, "warn", where, "See its addresses: permesh status")
             return Check(
-                name, "fail", f"{'not answered' if running else 'not free'}: {error}",
+                name, "fail", f"not free: {error}",
                 "Choose another in config.toml under [network] listen, or stop who has it.",
             )  # fmt: skip
     return Check(name, "ok", f"free; {outside}")

@@ -98,8 +98,10 @@ class Membership:
         self._journal: Journal | None = None
         self._asking: dict[bytes, Proof] = {}
         self._wake = trio.Event()
+        self._admitting = trio.Lock()  # a number is taken from its reading until it is durable
         self._others_say: tuple[State, str] = ("asking", "No member has been reached yet.")
         self.on_change: Callable[[], None] = lambda: None
+        self.on_proof: Callable[[], None] = lambda: None
         self.on_renewed: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
@@ -186,9 +188,13 @@ class Membership:
         found = check_hello(hello, self.genesis, peer_id, self._now_ms(), self.roster.admission)
         if isinstance(found, Asking):
             return self._hear(found)
-        known = self.roster.member(found.agent)
-        if known is not None and known.number != found.number:
-            raise Refused("admission.superseded", "Another admission stands for this agent.")
+        known = self.roster.add(found.proof)
+        if known is None or known.number != found.number:
+            raise Refused(
+                "admission.superseded",
+                "Another admission stands against this one: one owner, one agent, one number.",
+            )
+        self.on_proof()
         shown = Proof.decode(hello).admission
         lacking = found.proof.admission if shown is None else None
         return GateVerdict(
@@ -293,19 +299,20 @@ class Membership:
                 "Ask a registrar: permesh members shows who is one.",
                 http_status=403,
             )
-        if self.roster.owner_is_taken(request.enrolment.owner):
-            raise PermeshError(
-                "members.owner_taken",
-                "That owner has an agent in the mesh already.",
-                "One human has one agent; the request lapses by itself.",
-                http_status=409,
+        async with self._admitting:
+            if self.roster.owner_is_taken(request.enrolment.owner):
+                raise PermeshError(
+                    "members.owner_taken",
+                    "That owner has an agent in the mesh already.",
+                    "One human has one agent; the request lapses by itself.",
+                    http_status=409,
+                )
+            admission = Admission.make(
+                request.enrolment, self.roster.next_number(), self._now_ms(), self._secrets.agent
             )
-        admission = Admission.make(
-            request.enrolment, self.roster.next_number(), self._now_ms(), self._secrets.agent
-        )
-        await self._append(
-            roster_module.ADMISSION, roster_module.admission_body(request.enrolment, admission)
-        )
+            await self._append(
+                roster_module.ADMISSION, roster_module.admission_body(request.enrolment, admission)
+            )
 
     async def _append(
         self, kind: str, body: bytes, *, expires_ms: int = 0, signing: Signing | None = None

@@ -45,6 +45,7 @@ def create_identity(home: Home, name: str, passphrase: str | None = None) -> Non
     Raises ``keys.exist`` rather than touch an identity that is there.
     """
     check_name(name)
+    home.check_socket_path()
     files = KeyFiles(home)
     if files.exist():
         raise PermeshError(

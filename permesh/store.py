@@ -225,6 +225,11 @@ class Store:
         rows = self._database.read("SELECT author, seq, id_a, id_b FROM forks LIMIT ?", (limit,))
         return [Fork(*row) for row in rows]
 
+    def newest_ms(self) -> int:
+        """The latest date that any author claims; 0 without records."""
+        rows = self._database.read("SELECT coalesce(max(created_ms), 0) FROM records")
+        return int(rows[0][0])
+
     def count(self) -> int:
         return int(self._database.read("SELECT coalesce(sum(count), 0) FROM sums")[0][0])
 

@@ -10,6 +10,7 @@ is token for token that of the model in one process.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 from collections import deque
@@ -92,21 +93,18 @@ class Sampler:
     """mlx-lm's sampler with random numbers of its own, whatever other sessions draw."""
 
     def __init__(self, sampling: Sampling) -> None:
-        self._key = mx.random.key(sampling.seed % 2**64)
+        self._seed = sampling.seed
+        self._drawn = 0
         self._greedy = sampling.temperature == 0
         self._sample = make_sampler(temp=sampling.temperature, top_p=sampling.top_p)
 
     def __call__(self, logprobs: mx.array) -> mx.array:
-        if self._greedy:
-            return self._sample(logprobs)
-        draws: Any = mx.random.state  # a list of one key, whatever MLX's annotations say
-        others = draws[0]
-        draws[0] = self._key
-        try:
-            return self._sample(logprobs)
-        finally:
-            self._key = draws[0]
-            draws[0] = others
+        if not self._greedy:
+            # MLX has one global state, and its compiled samplers read it: each draw sets it.
+            draw = hashlib.sha256(f"{self._seed} {self._drawn}".encode()).digest()
+            mx.random.seed(int.from_bytes(draw[:8], "big"))
+            self._drawn += 1
+        return self._sample(logprobs)
 
 
 def encode(tokenizer: Any, messages: Any, prompt: Any) -> list[int]:
