@@ -37,3 +37,20 @@ def loaded_by(statement: str) -> set[str]:
 )
 def test_a_program_loads_only_its_own_rooms(statement: str, allowed: set[str]) -> None:
     assert loaded_by(statement) <= allowed
+
+
+def recursion_limit_after(statement: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{statement}\nimport sys\nprint(sys.getrecursionlimit())"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return int(done.stdout.splitlines()[-1])
+
+
+def test_deep_input_raises_rather_than_overflows_the_stack() -> None:
+    assert recursion_limit_after("import permesh.daemon") == 1000
+    # When this fails, the work-around in identity/wallet.py is no longer needed.
+    assert recursion_limit_after("import eth_account") > 1000

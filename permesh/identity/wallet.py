@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from eth_account.signers.local import LocalAccount
 from permesh.errors import PermeshError, Refused
 
 from .files import write_secret
+
+# Importing eth_account sets the whole process's limit to 100,000 (by way of py_ecc), with which
+# deeply nested input overflows the C stack instead of raising. This is Python's own default.
+RECURSION_LIMIT = 1000
+sys.setrecursionlimit(RECURSION_LIMIT)
 
 # Chitin lives on Base, and a wallet shows this chain beside what it is asked to sign.
 CHAIN_ID = 8453
