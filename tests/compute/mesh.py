@@ -25,7 +25,7 @@ MESH_ID = b"m" * 32
 
 
 class Node:
-    """One member; it is its own `Surroundings`. Two members may share an engine."""
+    """One member; it is its own `Surroundings`."""
 
     def __init__(self, mesh: Mesh, name: str, number: int, engine: Engine) -> None:
         self.mesh = mesh
@@ -77,7 +77,7 @@ class Node:
 
     async def open_stream(self, peer_id: str, protocol: str) -> Framed:
         other = self.mesh.by_peer(peer_id)
-        if not (self.online and other.online):
+        if other is None or not (self.online and other.online):
             raise PermeshError("network.not_connected", "That member is not connected.")
         ours, theirs = (Framed(Valve(end)) for end in memory_stream_pair())
         for node, end, protocol_here in ((self, ours, protocol), (other, theirs, protocol)):
@@ -147,13 +147,12 @@ class Valve:
 
 
 class Mesh:
-    """``engines`` processes, for members a, b, c in turn."""
+    """Three members on the models in one folder."""
 
-    def __init__(self, models: Path, engines: int) -> None:
+    def __init__(self, models: Path) -> None:
         self.models = models
         self.nodes: dict[str, Node] = {}
         self.nursery: trio.Nursery
-        self._engines = engines
         self._ready = threading.Event()
         self._token: Any = None
         self._thread = threading.Thread(target=lambda: trio.run(self._main))
@@ -161,24 +160,21 @@ class Mesh:
     def by_agent(self, agent: bytes) -> Node | None:
         return next((n for n in self.nodes.values() if n._me.agent == agent), None)
 
-    def by_peer(self, peer_id: str) -> Node:
-        return next(n for n in self.nodes.values() if n.peer_id == peer_id)
+    def by_peer(self, peer_id: str) -> Node | None:
+        return next((n for n in self.nodes.values() if n.peer_id == peer_id), None)
 
     async def _main(self) -> None:
-        engines = [Engine() for _ in range(self._engines)]
         self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self.nursery:
-            for engine in engines:
-                await self.nursery.start(engine.run)
             for number, name in enumerate(["atlas", "birch", "cedar"], 1):
-                node = Node(self, name, number, engines[number % self._engines])
-                self.nodes[name] = node
+                node = self.nodes[name] = Node(self, name, number, Engine())
+                await self.nursery.start(node.engine.run)
                 await self.nursery.start(node.compute.run)
             self._ready.set()
 
     def __enter__(self) -> Mesh:
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,7 +182,7 @@ class Mesh:
         self._thread.join(30)
         assert not self._thread.is_alive()
 
-    def run(self, test: Callable[[], Awaitable[T]], seconds: float = 30.0) -> T:
+    def run(self, test: Callable[[], Awaitable[T]], seconds: float = 90.0) -> T:
         """Run a coroutine function in the mesh's thread."""
 
         async def within() -> T:

@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
+import trio
 
+from permesh.errors import PermeshError
 from permesh.inference.answer import PEER_SAW
-from permesh.node import ChatDelta, ChatMessage, ChatRequest, RoutePreference
 
 from . import tiny
+from .asking import ask, request, serve_both, sessions, settled
 from .mesh import Mesh
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    models = tmp_path_factory.mktemp("models")
-    tiny.make(models)
-    return models
-
-
-@pytest.fixture(scope="module")
-def shared(models: Path) -> Iterator[Mesh]:
-    """Three members with one engine process between them."""
-    with Mesh(models, engines=1) as mesh:
-        yield mesh
-
-
-def request(
-    prompt: str, route: RoutePreference = "mesh", max_tokens: int = 24, **more: object
-) -> ChatRequest:
-    return ChatRequest(
-        tiny.NAME, (ChatMessage("user", prompt),), max_tokens=max_tokens, route=route, **more
-    )
-
-
-async def ask(mesh: Mesh, question: ChatRequest, who: str = "atlas") -> tuple[str, ChatDelta]:
-    """The text and the last delta."""
-    text, last = "", None
-    async with mesh.nodes[who].compute.answer(question) as deltas:
-        async for last in deltas:
-            text += last.text
-    assert last is not None
-    return text, last
-
-
-async def serve_both(mesh: Mesh) -> None:
-    await mesh.nodes["birch"].compute.serve(tiny.NAME, 3, 7)
-    await mesh.nodes["cedar"].compute.serve(tiny.NAME, 7, 10)
 
 
 def test_a_ring_of_three_answers_as_the_whole_model_does(shared: Mesh) -> None:
@@ -70,5 +34,147 @@ def test_a_ring_of_three_answers_as_the_whole_model_does(shared: Mesh) -> None:
             assert all(s.milliseconds > 0 for s in last.route.stages)
             assert (last.route.route, local.route.route) == ("exposed", "local")
             assert last.prompt_tokens == last.route.prompt_tokens == local.prompt_tokens
+
+    shared.run(main)
+
+
+def test_leaving_an_answer_frees_every_cache(shared: Mesh) -> None:
+    async def main() -> None:
+        await serve_both(shared)
+        atlas = shared.nodes["atlas"].compute
+        async with atlas.answer(request(tiny.words(5), max_tokens=4000)) as deltas:
+            async for _ in deltas:
+                break
+            assert await sessions(shared) == 3
+        await settled(shared)
+        with trio.move_on_after(0.3):  # cancelled from outside, as when a client hangs up
+            async with atlas.answer(request(tiny.words(600), max_tokens=4000)) as deltas:
+                async for _ in deltas:
+                    pass
+        await settled(shared)
+
+    shared.run(main)
+
+
+def test_askers_interleave_on_a_stage(shared: Mesh) -> None:
+    async def main() -> None:
+        await serve_both(shared)
+        await shared.nodes["atlas"].compute.serve(tiny.NAME, 3, 7)
+        prompts = {name: tiny.words(5 + len(name), seed=len(name)) for name in shared.nodes}
+        alone = {
+            name: (await ask(shared, request(prompts[name], "local"), name))[0]
+            for name in shared.nodes
+        }
+        together: dict[str, str] = {}
+
+        async def one(name: str) -> None:
+            together[name], last = await ask(shared, request(prompts[name]), name)
+            assert last.route is not None
+            assert last.route.route == "exposed"
+
+        async with trio.open_nursery() as nursery:
+            for name in shared.nodes:
+                nursery.start_soon(one, name)
+        assert together == alone
+        await shared.nodes["atlas"].compute.stop(tiny.NAME)
+
+    shared.run(main)
+
+
+def test_a_seeded_sample_and_a_stop_string_are_the_same_by_either_route(shared: Mesh) -> None:
+    async def main() -> None:
+        await serve_both(shared)
+        sampled = {"temperature": 1.0, "top_p": 0.9, "seed": 7}
+        local, _ = await ask(shared, request(tiny.words(5), "local", **sampled))
+        ring, _ = await ask(shared, request(tiny.words(5), "mesh", **sampled))
+        greedy, _ = await ask(shared, request(tiny.words(5), "mesh"))
+        assert ring == local != greedy
+        stop = greedy.split()[4]
+        text, last = await ask(shared, request(tiny.words(5), "mesh", stop=(stop,)))
+        assert last.finish_reason == "stop"
+        assert stop not in text
+        assert greedy.startswith(text)
+
+    shared.run(main)
+
+
+def test_lanes_fall_back_to_the_libp2p_stream(shared: Mesh) -> None:
+    async def main() -> None:
+        await serve_both(shared)
+        for node in shared.nodes.values():
+            node.host = None
+        try:
+            local, _ = await ask(shared, request(tiny.words(5), "local"))
+            text, last = await ask(shared, request(tiny.words(5), "mesh"))
+        finally:
+            for node in shared.nodes.values():
+                node.host = "127.0.0.1"
+        assert text == local
+        assert last.route is not None
+        assert [stage.lane for stage in last.route.stages] == ["libp2p"] * 3 + ["local"]
+
+    shared.run(main)
+
+
+def test_the_route_is_chosen_by_what_there_is(shared: Mesh) -> None:
+    async def main() -> None:
+        await serve_both(shared)
+        question = request(tiny.words(5), "auto", max_tokens=2)
+
+        async def route() -> str:
+            _, last = await ask(shared, question)
+            assert last.route is not None
+            return last.route.route
+
+        assert await route() == "exposed"
+        atlas, birch, cedar = shared.nodes.values()
+        await atlas.compute.serve(tiny.NAME, None, None)
+        assert await route() == "local"
+        await atlas.compute.stop(tiny.NAME)
+        assert await route() == "exposed"
+        await birch.compute.stop(tiny.NAME)
+        await cedar.compute.stop(tiny.NAME)
+        assert await route() == "local"
+        with pytest.raises(PermeshError, match="are held by no connected member") as error:
+            await ask(shared, request(tiny.words(5), "mesh"))
+        assert error.value.code == "route.no_chain"
+        with pytest.raises(PermeshError, match="no model 'absent' here"):
+            await ask(shared, replace(question, model="absent"))
+
+    shared.run(main)
+
+
+def test_what_is_served_is_seen_by_all_until_it_is_stopped(shared: Mesh) -> None:
+    async def main() -> None:
+        await serve_both(shared)
+        atlas, birch, cedar = shared.nodes.values()
+        seen = [(s.name, s.number, s.first, s.last) for s in atlas.compute.spans()]
+        assert seen == [("birch", "AGT-0002", 3, 7), ("cedar", "AGT-0003", 7, 10)]
+        [model] = await atlas.compute.models()
+        assert (model.name, model.local, model.reachable) == (tiny.NAME, True, True)
+        assert [span.name for span in model.served] == ["birch", "cedar"]
+        before = atlas.span_changes
+        await birch.compute.stop(tiny.NAME)
+        assert [span.name for span in atlas.compute.spans()] == ["cedar"]
+        assert atlas.span_changes == before + 1
+        assert cedar.compute.serving()[0].last == 10
+        with pytest.raises(PermeshError, match="is not served here"):
+            await birch.compute.stop(tiny.NAME)
+        for first, last in ((5, 5), (0, 13), (-1, 4), (7, 3)):
+            with pytest.raises(PermeshError, match="layers 0 to 11") as error:
+                await birch.compute.serve(tiny.NAME, first, last)
+            assert error.value.code == "model.layers"
+
+    shared.run(main)
+
+
+def test_a_prompt_that_is_too_long_is_refused_before_anything_is_opened(shared: Mesh) -> None:
+    async def main() -> None:
+        await serve_both(shared)
+        for route in ("mesh", "local"):
+            with pytest.raises(PermeshError) as error:
+                await ask(shared, request(tiny.words(tiny.CONTEXT + 1), route))
+            assert error.value.code == "prompt.too_long"
+        await settled(shared)
 
     shared.run(main)
