@@ -14,8 +14,14 @@ from permesh.identity.credential import Admission, Credential, Enrolment
 from permesh.identity.genesis import Genesis, Registrar
 from permesh.identity.hello import Proof
 from permesh.identity.keys import SessionKey, peer_id_of
-from permesh.identity.roster import ADMISSION, CREDENTIAL, REQUEST, REQUEST_LIFE_MS
-from permesh.identity.roster import admission_body, request_body
+from permesh.identity.roster import (
+    ADMISSION,
+    CREDENTIAL,
+    REQUEST,
+    REQUEST_LIFE_MS,
+    admission_body,
+    request_body,
+)
 from permesh.identity.wallet import Wallet
 from permesh.records import Record, seal
 

@@ -20,19 +20,19 @@ from permesh.identity.keys import KeyFiles, SessionKey, check_permissions, peer_
 from .people import seed
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path: Path) -> Home:
     found = Home(tmp_path / "home")
     make_private_directory(found.keys)
     return found
 
 
-@pytest.fixture()
+@pytest.fixture
 def files(home: Home) -> KeyFiles:
     return KeyFiles(home)
 
 
-@pytest.fixture()
+@pytest.fixture
 def no_umask() -> Iterator[None]:
     before = os.umask(0)
     yield
@@ -41,6 +41,10 @@ def no_umask() -> Iterator[None]:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def listed(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
 def code(caught: pytest.ExceptionInfo[PermeshError]) -> str:
@@ -85,7 +89,7 @@ def test_a_secret_is_never_overwritten_not_even_through_a_link(home: Home) -> No
             write_secret(taken, b"second")
         assert code(caught) == "keys.exist"
     assert path.read_bytes() == b"first"
-    assert sorted(os.listdir(home.keys)) == ["link.key", "peer.key"]
+    assert listed(home.keys) == ["link.key", "peer.key"]
 
 
 def test_a_full_disk_leaves_nothing_behind(home: Home) -> None:
@@ -98,7 +102,7 @@ def test_a_full_disk_leaves_nothing_behind(home: Home) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code(caught) == "keys.unwritable"
-    assert os.listdir(home.keys) == []
+    assert listed(home.keys) == []
     write_secret(home.keys / "peer.key", bytes(32))
 
 
@@ -172,7 +176,7 @@ def test_a_renewal_that_crashed_goes_on_with_the_key_it_had_made(files: KeyFiles
 def test_the_last_two_session_keys_are_kept(home: Home, files: KeyFiles) -> None:
     for epoch in range(1, 13):
         files.save_session(epoch, seed(f"epoch {epoch}"))
-    assert sorted(os.listdir(home.keys)) == ["session-11.key", "session-12.key"]
+    assert listed(home.keys) == ["session-11.key", "session-12.key"]
     assert files.load_session(10) is None
 
 
@@ -180,13 +184,13 @@ def test_what_is_no_session_key_of_ours_is_left_alone(home: Home, files: KeyFile
     for name in ("session-.key", "session-x.key", "session-\N{SUPERSCRIPT TWO}.key", "note.txt"):
         (home.keys / name).write_bytes(b"")
     files.save_session(9, seed("nine"))
-    assert len(os.listdir(home.keys)) == 5
+    assert len(listed(home.keys)) == 5
 
 
 def test_a_seed_of_another_length_is_not_kept(home: Home, files: KeyFiles) -> None:
     with pytest.raises(ValueError, match="32"):
         files.save_session(1, b"short")
-    assert os.listdir(home.keys) == []
+    assert listed(home.keys) == []
 
 
 KILLED_WHILE_LINKING = """
@@ -204,11 +208,11 @@ def test_a_kill_while_a_key_is_written_does_not_stand_in_the_way(
 ) -> None:
     child = subprocess.run([sys.executable, "-c", KILLED_WHILE_LINKING, str(home.root)])
     assert child.returncode == -9
-    assert len(os.listdir(home.keys)) == 1  # half of a renewal
+    assert len(listed(home.keys)) == 1  # half of a renewal
     assert check_permissions(home) == []
     assert files.load_session(1) is None
     assert files.save_session(1, seed("one")).public == SessionKey(seed("one")).public
-    assert os.listdir(home.keys) == ["session-1.key"]
+    assert listed(home.keys) == ["session-1.key"]
 
 
 def test_a_file_of_an_old_process_with_the_same_id_is_not_in_the_way(home: Home) -> None:

@@ -111,9 +111,10 @@ def test_another_mesh_is_another_message() -> None:
 )
 def test_bytes_of_others_recover_somebody_else_or_are_refused(signature: bytes) -> None:
     try:
-        assert recover(MESSAGE, signature) != wallet("ann agent").address
-    except Refused as error:
-        assert error.code == "wallet.signature"
+        signer = recover(MESSAGE, signature)
+    except Refused:
+        return
+    assert signer != wallet("ann agent").address
 
 
 # -- keystores -------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ def test_a_keystore_is_never_overwritten(tmp_path: Path) -> None:
         wallet("ben agent").save(path, None)
     assert caught.value.code == "keys.exist"
     assert Wallet.load(path, None).address == wallet("ann agent").address
-    assert os.listdir(tmp_path) == ["agent.json"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_wrong_passphrase_is_told_from_damage(tmp_path: Path) -> None:
@@ -231,9 +232,7 @@ def fields_of(content: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 IDLE = {("id",), ("crypto", "cipher")}
 
 
-@pytest.mark.parametrize(
-    "at", [one for one in fields_of(light()) if one not in IDLE], ids=".".join
-)
+@pytest.mark.parametrize("at", [one for one in fields_of(light()) if one not in IDLE], ids=".".join)
 def test_an_encrypted_keystore_of_wrong_types_is_damaged(
     tmp_path: Path, at: tuple[str, ...]
 ) -> None:

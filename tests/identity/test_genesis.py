@@ -1,0 +1,215 @@
+"""The genesis names a mesh by its hash, and an invite carries it whole or not at all."""
+
+import base64
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from permesh.errors import Refused
+from permesh.identity.genesis import (
+    INVITE_PREFIX,
+    MAX_ADDRESS_BYTES,
+    MAX_BOOTSTRAP,
+    MAX_INVITE_BYTES,
+    MAX_REGISTRARS,
+    Genesis,
+    Invite,
+    Registrar,
+    check_name,
+)
+from permesh.records import pack
+
+from .hostile import changed, damaged, noise
+from .people import START_MS, genesis, seed, wallet
+
+ADDRESSES = ("/ip4/203.0.113.7/tcp/9470/p2p/12D3KooWExample", "/dns4/mesh.example.org/tcp/1")
+INVITE = Invite(genesis(), ADDRESSES)
+ZERO = bytes(20)
+
+
+def registrars(count: int, name: str = "n" * 32) -> tuple[Registrar, ...]:
+    return tuple(
+        Registrar(seed(f"owner {one}")[:20], seed(f"agent {one}")[:20], name)
+        for one in range(count)
+    )
+
+
+def refusal(action: Callable[[], Any]) -> Refused:
+    with pytest.raises(Refused) as caught:
+        action()
+    return caught.value
+
+
+# -- genesis ---------------------------------------------------------------------------------------
+
+
+def test_it_reads_back() -> None:
+    assert Genesis.decode(genesis().encode()) == genesis()
+    assert genesis().number_of(wallet("ann agent").address) == 1
+    assert genesis().number_of(wallet("ben agent").address) == 2
+    assert genesis().number_of(wallet("ann owner").address) is None
+    assert genesis().is_founders(wallet("ann owner").address)
+    assert not genesis().is_founders(wallet("cleo agent").address)
+
+
+def test_any_damage_is_refused_or_is_another_mesh() -> None:
+    data = genesis().encode()
+    for other in damaged(data):
+        try:
+            found = Genesis.decode(other)
+        except Refused:
+            continue
+        assert found.mesh_id != genesis().mesh_id
+        assert found.encode() == other
+
+
+def test_any_other_field_is_another_mesh() -> None:
+    founders = genesis().registrars
+    others = [
+        replace(genesis(), name="other"),
+        replace(genesis(), created_ms=genesis().created_ms + 1),
+        replace(genesis(), salt=bytes(16)),
+        replace(genesis(), registrars=founders[::-1]),
+        replace(genesis(), registrars=founders[:1]),
+    ]
+    for _, other in changed(founders[0]):
+        others.append(replace(genesis(), registrars=(other, founders[1])))
+    for _, other in changed(founders[1]):
+        others.append(replace(genesis(), registrars=(founders[0], other)))
+    assert len({one.mesh_id for one in [genesis(), *others]}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"registrars": ()},
+        {"registrars": registrars(MAX_REGISTRARS + 1)},
+        {"registrars": genesis().registrars[:1] * 2},
+        {"registrars": (Registrar(ZERO, b"\1" * 20, "a"), Registrar(ZERO, b"\2" * 20, "b"))},
+        {"registrars": (Registrar(b"\1" * 20, ZERO, "a"), Registrar(b"\2" * 20, ZERO, "b"))},
+        {"registrars": (Registrar(bytes(20), bytes(20), "a"),)},
+        {"registrars": (Registrar(bytes(19), b"\1" * 20, "a"),)},
+        {"registrars": (Registrar(bytes(20), b"\1" * 21, "a"),)},
+        {"registrars": (Registrar(bytes(20), b"\1" * 20, "A"),)},
+        {"name": ""},
+        {"name": "Mesh"},
+        {"salt": bytes(15)},
+        {"created_ms": -1},
+        {"created_ms": True},
+    ],
+)  # fmt: skip
+def test_what_founds_no_mesh_is_refused(broken: dict[str, Any]) -> None:
+    data = replace(genesis(), **broken).encode()
+    assert refusal(lambda: Genesis.decode(data)).code in ("identity.field", "identity.name")
+
+
+@pytest.mark.parametrize("version", [0, 2, 255, True, "1", None, [], b"\1"])
+def test_another_version_says_so(version: Any) -> None:
+    whole = [version, "mesh", START_MS, bytes(16), [[bytes(20), b"\1" * 20, "a"]]]
+    error = refusal(lambda: Genesis.decode(pack(whole)))
+    assert error.code == "identity.version"
+    assert error.remedy == "Upgrade permesh."
+
+
+@pytest.mark.parametrize("name", ["a", "0", "a-b", "a" * 32, "0-9", "a--b"])
+def test_names_that_are_valid(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-", "a-", "-a", "A", "ä", "a b", "a\n", "a" * 33, "a_b", "\x1b[2J", None, 7, b"a"]
+)
+def test_names_that_are_not(name: Any) -> None:
+    error = refusal(lambda: check_name(name))
+    assert error.code == "identity.name"
+    assert error.message.isprintable()
+
+
+# -- invites ---------------------------------------------------------------------------------------
+
+
+def test_an_invite_reads_back_whatever_surrounds_it() -> None:
+    for line in (INVITE.line(), f"  {INVITE.line()}\n", f"\r\n{INVITE.line()}\t"):
+        assert Invite.parse(line) == INVITE
+    assert Invite.parse(Invite(genesis(), ()).line()).bootstrap == ()
+
+
+def test_the_largest_invite_can_be_read() -> None:
+    largest = Invite(
+        Genesis("m" * 32, 2**62, seed("salt")[:16], registrars(MAX_REGISTRARS)),
+        ("/" + "a" * (MAX_ADDRESS_BYTES - 1),) * MAX_BOOTSTRAP,
+    )
+    assert len(largest.line()) <= MAX_INVITE_BYTES
+    assert Invite.parse(largest.line()) == largest
+
+
+def codes(lines: Iterable[str]) -> set[str]:
+    return {refusal(lambda line=line: Invite.parse(line)).code for line in lines}
+
+
+def test_a_line_cut_short_is_told() -> None:
+    line, head = INVITE.line(), len(INVITE_PREFIX)
+    assert codes(line[:length] for length in range(head)) == {"invite.not_one"}
+    assert codes(line[:length] for length in range(head, len(line))) == {"invite.mistyped"}
+
+
+def test_a_mistyped_character_is_told() -> None:
+    line = INVITE.line()
+    for at in range(len(INVITE_PREFIX), len(line)):
+        others = {"A", "b", "-", "=", "+", " ", "é"} - {line[at]}
+        assert codes(line[:at] + one + line[at + 1 :] for one in others) == {"invite.mistyped"}
+    assert codes(line + more for more in ("A", "=", "==", "AAAA", line)) == {"invite.mistyped"}
+
+
+def test_an_invite_has_one_spelling() -> None:
+    """The last character of base64 may have bits that stand for nothing."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for length in (1, 2, 3):
+        line = Invite(genesis(), ("/" * length,)).line()
+        others = [line[:-1] + last for last in alphabet if last != line[-1]]
+        assert codes(others) == {"invite.mistyped"}
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("/ip4/1.2.3.4",) * (MAX_BOOTSTRAP + 1),
+        ("ip4/1.2.3.4",),
+        ("",),
+        ("/" + "a" * MAX_ADDRESS_BYTES,),
+        ("/dns4/\x1b[2Jevil",),
+        ("/dns4/a\nb",),
+        ("/dns4/\u202eevil",),
+        (b"/ip4",),
+        (7,),
+        (None,),
+        (["/ip4"],),
+    ],
+)
+def test_addresses_that_are_none_are_refused(addresses: tuple[Any, ...]) -> None:
+    line = Invite(genesis(), addresses).line()
+    assert refusal(lambda: Invite.parse(line)).code == "identity.field"
+
+
+@pytest.mark.parametrize("line", ["", "permesh", "permesh2:AAAA", "https://x", "PERMESH1:AA"])
+def test_what_is_no_invite_is_told_what_one_is(line: str) -> None:
+    error = refusal(lambda: Invite.parse(line))
+    assert error.code == "invite.not_one"
+    assert INVITE_PREFIX in error.remedy
+
+
+def test_a_line_without_end_is_not_decoded() -> None:
+    assert refusal(lambda: Invite.parse(INVITE_PREFIX + "A" * 10**7)).code == "identity.field"
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(max_size=60), noise())
+def test_noise_is_refused_and_nothing_else_happens(text: str, data: bytes) -> None:
+    refusal(lambda: Invite.parse(text))
+    refusal(lambda: Invite.parse(INVITE_PREFIX + text))
+    refusal(lambda: Invite.parse(INVITE_PREFIX + base64.urlsafe_b64encode(data).decode()))
+    refusal(lambda: Genesis.decode(data))
