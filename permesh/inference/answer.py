@@ -15,10 +15,10 @@ from permesh import schema
 from permesh.node import ChatDelta, ChatRequest
 
 from .catalogue import ModelInfo
+from .holdings import EngineLife
 from .plan import Chain
 from .ring import Ring, StageTotals
 from .session import MAX_TOKENS
-from .supervisor import Engine
 from .surroundings import Member
 
 PEER_SAW = "activations; not your text, but a peer with the public weights can reconstruct it"
@@ -54,7 +54,7 @@ class Answer:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EngineLife,
         session: str,
         opened: dict[str, Any],
         info: ModelInfo,

@@ -16,7 +16,7 @@ import trio
 from permesh.errors import PermeshError
 
 from .catalogue import ModelInfo
-from .supervisor import Engine
+from .supervisor import CALL_SECONDS, Engine, Reply
 
 LOAD_SECONDS = 1800.0  # a large model from a slow disk
 
@@ -28,6 +28,41 @@ class Part:
     first: int
     last: int
     ends: bool = False
+
+
+class EngineLife:
+    """The engine for as long as it does not restart: what was opened in it is gone after that.
+
+    Without this, a call after a crash would wait for the new process only to hear that it knows
+    no such session.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._restarts = engine.state.restarts
+
+    @property
+    def over(self) -> bool:
+        state = self._engine.state
+        return state.state != "ready" or state.restarts != self._restarts
+
+    async def call(
+        self,
+        op: str,
+        fields: dict[str, Any],
+        payload: bytes | memoryview = b"",
+        *,
+        deadline_s: float = CALL_SECONDS,
+    ) -> Reply:
+        """As `Engine.call`; ``engine.crashed`` at once when the engine's life is over."""
+        if self.over:
+            raise PermeshError(
+                "engine.crashed",
+                "The model engine stopped unexpectedly.",
+                "It restarts by itself; ask again.",
+                http_status=503,
+            )
+        return await self._engine.call(op, fields, payload, deadline_s=deadline_s)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from permesh.p2p.lanes import Lane, LaneLost, Lanes
 from permesh.p2p.wire import Framed
 
 from .doors import Doors
+from .holdings import EngineLife
 from .messages import (
     MAX_CONTROL_BYTES,
     MAX_STEP_BYTES,
@@ -38,7 +39,7 @@ from .messages import (
 from .plan import Chain
 from .session import BLAME_MS, OPEN_MS, TICK_MS, Action, AskerSession, End, RingError, Tell
 from .stages import clock_ms
-from .supervisor import Engine, Reply
+from .supervisor import Reply
 from .surroundings import Member, Surroundings
 
 CLOSE_SECONDS = 1.5  # for the stages' totals; without them the answer is shown all the same
@@ -67,7 +68,7 @@ class Ring:
     def __init__(
         self,
         *,
-        engine: Engine,
+        engine: EngineLife,
         lanes: Lanes,
         doors: Doors,
         surroundings: Surroundings,

@@ -30,7 +30,7 @@ from . import messages
 from .answer import Answer, ask_fields
 from .catalogue import ModelInfo, find, list_models
 from .doors import Doors
-from .holdings import Holdings, Part
+from .holdings import EngineLife, Holdings, Part
 from .offers import LIFE_MS as OFFER_LIFE_MS
 from .offers import MAX_SPANS, REFRESH_MS, Offer, OfferBook, OfferedSpan, open_offer, seal_offer
 from .plan import Capability, Chain, Held, find_chain
@@ -406,40 +406,29 @@ class Compute:
         session = secrets.token_hex(messages.SESSION_BYTES)
         async with self._holdings.used(info.revision):
             facts = await self._holdings.ensure(info, *_asker_parts(info, chain))
+            engine = EngineLife(self._engine)
             ring: Ring | None = None
             try:
                 fields = ask_fields(request, info, chain, session, facts)
-                opened = (await self._engine.call("ask_open", fields)).fields
+                opened = (await engine.call("ask_open", fields)).fields
                 if chain is not None:
                     total = opened["prompt_tokens"] + opened["max_tokens"]
                     if total > MAX_TOKENS:
                         total = MAX_TOKENS
-                        opened = await self._shorten(fields, opened)
-                    ring = self._ring(chain, info.revision, session)
+                        opened = await _shorten(engine, fields, opened)
+                    ring = self._ring(engine, chain, info.revision, session)
                     self._nursery.start_soon(ring.run, total)
                     await ring.open()
                 me = self._surroundings.me()
-                yield Answer(self._engine, session, opened, info, me, ring, began)
+                yield Answer(engine, session, opened, info, me, ring, began)
             finally:
                 if ring is not None:
                     ring.abandon()
                 with at_most(CLOSE_SECONDS), contextlib.suppress(PermeshError):
-                    if self._engine.state.state == "ready":
-                        await self._engine.call("ask_close", {"session": session})
+                    if not engine.over:
+                        await engine.call("ask_close", {"session": session})
 
-    async def _shorten(self, fields: dict[str, Any], opened: dict[str, Any]) -> dict[str, Any]:
-        """Open again with as many tokens as a stage takes; raises when the prompt is too long."""
-        left = MAX_TOKENS - opened["prompt_tokens"]
-        if left < 1:
-            raise PermeshError(
-                "prompt.too_long",
-                f"The prompt has {opened['prompt_tokens']} tokens, and members take {MAX_TOKENS}.",
-                "Shorten it, or ask with the route 'local'.",
-            )
-        await self._engine.call("ask_close", {"session": fields["session"]})
-        return (await self._engine.call("ask_open", {**fields, "max_tokens": left})).fields
-
-    def _ring(self, chain: Chain, revision: str, session: str) -> Ring:
+    def _ring(self, engine: EngineLife, chain: Chain, revision: str, session: str) -> Ring:
         connected = self._surroundings.connected()
         try:
             members = [connected[leg.peer_id] for leg in chain.legs]
@@ -448,7 +437,7 @@ class Compute:
                 "stage.lost", "A member of the chain has just left.", "Ask again.", http_status=502
             ) from error
         return Ring(
-            engine=self._engine,
+            engine=engine,
             lanes=self._lanes,
             doors=self._doors,
             surroundings=self._surroundings,
@@ -457,6 +446,21 @@ class Compute:
             revision=revision,
             engine_session=session,
         )
+
+
+async def _shorten(
+    engine: EngineLife, fields: dict[str, Any], opened: dict[str, Any]
+) -> dict[str, Any]:
+    """Open again with as many tokens as a stage takes; raises when the prompt is too long."""
+    left = MAX_TOKENS - opened["prompt_tokens"]
+    if left < 1:
+        raise PermeshError(
+            "prompt.too_long",
+            f"The prompt has {opened['prompt_tokens']} tokens, and members take {MAX_TOKENS}.",
+            "Shorten it, or ask with the route 'local'.",
+        )
+    await engine.call("ask_close", {"session": fields["session"]})
+    return (await engine.call("ask_open", {**fields, "max_tokens": left})).fields
 
 
 def _asker_parts(info: ModelInfo, chain: Chain | None) -> list[Part]:

@@ -20,6 +20,7 @@ from permesh.p2p.lanes import Lane, LaneLost, Lanes
 from permesh.p2p.wire import Framed, at_most
 
 from .doors import Doors
+from .holdings import EngineLife
 from .messages import (
     MAX_CONTROL_BYTES,
     MAX_STEP_BYTES,
@@ -60,6 +61,7 @@ Ready = Callable[[str], Awaitable[None]]
 class _Live:
     session: StageSession
     stream: Framed
+    engine: EngineLife | None = None  # since its caches are there
     onward: Lane | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)  # around the pump
     over: trio.Event = field(default_factory=trio.Event)
@@ -143,7 +145,8 @@ class Stages:
         opening = live.session.opening
         try:
             await self._ready(opening.revision.hex())
-            await self._engine.call(
+            live.engine = EngineLife(self._engine)
+            await live.engine.call(
                 "open",
                 {
                     "session": live.hex,
@@ -204,7 +207,7 @@ class Stages:
         await self._act(live, actions)
 
     async def _flow(self, live: _Live, lane: Lane) -> list[Action]:
-        session = live.session
+        session, engine = live.session, live.engine
         while True:
             try:
                 header, payload = await lane.receive(MAX_STEP_BYTES)
@@ -213,8 +216,9 @@ class Stages:
             actions = session.step(header, len(payload), clock_ms())
             if not isinstance(actions[0], Forward):
                 return actions
+            assert engine is not None  # no session runs before it
             step = actions[0].step
-            reply = await self._engine.call(
+            reply = await engine.call(
                 "forward",
                 {"session": live.hex, "start": step.start, "tensors": step.tensors},
                 payload,
@@ -239,9 +243,9 @@ class Stages:
     async def _free(self, live: _Live) -> None:
         if live.onward is not None:
             await live.onward.aclose()
-        if self._engine.state.state == "ready":
+        if live.engine is not None and not live.engine.over:
             with contextlib.suppress(PermeshError):
-                await self._engine.call("close", {"session": live.hex})
+                await live.engine.call("close", {"session": live.hex})
 
 
 def clock_ms() -> int:

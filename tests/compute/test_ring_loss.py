@@ -15,16 +15,16 @@ from permesh.inference.session import RingError
 
 from . import tiny
 from .asking import ask, request, serve_both, settled
-from .mesh import Mesh, Node
+from .mesh import Mesh
 
 
-async def disturbed(mesh: Mesh, disturb: Callable[[], Awaitable[None]]) -> None:
+async def disturbed(mesh: Mesh, disturb: Callable[[], Awaitable[None]], who: str = "atlas") -> None:
     """Ask without end, do something to the mesh at the first token, and see the answer end.
 
     Raises what ends it, within 3 s.
     """
-    atlas = mesh.nodes["atlas"].compute
-    async with atlas.answer(request(tiny.words(5), max_tokens=4000)) as deltas:
+    asker = mesh.nodes[who].compute
+    async with asker.answer(request(tiny.words(5), max_tokens=4000)) as deltas:
         await anext(deltas)
         await disturb()
         with trio.fail_after(3):
@@ -36,17 +36,17 @@ async def disturbed(mesh: Mesh, disturb: Callable[[], Awaitable[None]]) -> None:
 def test_an_engine_killed_in_the_middle_is_said_at_once_and_serves_again(shared: Mesh) -> None:
     async def main() -> None:
         await serve_both(shared)
-        atlas, birch, _ = shared.nodes.values()
-        for victim, words in (
-            (birch, "birch (AGT-0002) failed: The model engine stopped"),
-            (atlas, "The model engine stopped unexpectedly"),
-        ):
+        cases = (
+            ("atlas", "atlas", "The model engine stopped unexpectedly"),
+            ("birch", "cedar", "birch (AGT-0002) failed: The model engine stopped"),
+        )
+        for victim, asker, words in cases:
 
-            async def kill(victim: Node = victim) -> None:
-                os.kill(victim.engine.state.pid, signal.SIGKILL)
+            async def kill(victim: str = victim) -> None:
+                os.kill(shared.nodes[victim].engine.state.pid, signal.SIGKILL)
 
             with pytest.raises(PermeshError) as error:
-                await disturbed(shared, kill)
+                await disturbed(shared, kill, asker)
             assert error.value.message.startswith(words)
         with trio.fail_after(60):
             local, _ = await ask(shared, request(tiny.words(5), "local"))
