@@ -162,15 +162,13 @@ class MainScreen(Screen[None]):
         changed, self._changed = self._changed, Part.NONE
         posts_changed, self._posts_changed = self._posts_changed, False
         self._gathering = False
-        self._draw_frame()
         if Part.ROOMS in changed:
             self._forum.rooms_changed()
         if posts_changed:
             self._forum.posts_changed()
-        if Part.MEMBERS in changed:
-            self.query_one(MembersView).members_changed()
-        if changed & (Part.STATUS | Part.SPANS):
-            self.query_one(MeshView).show_mesh()
+        if changed & (Part.STATUS | Part.MEMBERS | Part.SPANS):
+            self._draw_view()
+        self._draw_frame()
         if not self._model.online:
             return
         if Part.LINK in changed:
@@ -185,16 +183,23 @@ class MainScreen(Screen[None]):
         self.query_one(TopBar).show_state(self._model, self.view)
         self.query_one(Banner).show_state(self._model)
 
+    def _draw_view(self) -> None:
+        """Draw the view in front; the others are drawn when they come there."""
+        if self.view == "members":
+            self.query_one(MembersView).members_changed()
+        elif self.view == "mesh":
+            self.query_one(MeshView).show_mesh()
+
     def _tick(self) -> None:
         self._forum.tick()
-        self.query_one(MembersView).show_card()
-        self.query_one(MeshView).show_mesh()
+        self._draw_view()
 
     # Asking
 
     @work(group="lists", exclusive=True)
     async def _complete_lists(self) -> None:
         """A snapshot may hold only the beginning of long lists."""
+        held = dict(self._model.rooms), dict(self._model.members)
         try:
             rooms = await self._client.rooms(None, LIST_PAGE)
             self._model.take_rooms(rooms.items)
@@ -208,7 +213,8 @@ class MainScreen(Screen[None]):
                 self._model.take_members(members.items)
         except PermeshError:
             return  # the event stream tells that the daemon went away, and asks again after
-        self._gather(Part.ROOMS | Part.MEMBERS)
+        if held != (self._model.rooms, self._model.members):
+            self._gather(Part.ROOMS | Part.MEMBERS)
 
     @work(group="models", exclusive=True)
     async def _fetch_models(self) -> None:
@@ -216,7 +222,7 @@ class MainScreen(Screen[None]):
             self._model.models = (await self._client.models()).items
         except PermeshError:
             return
-        self.query_one(MeshView).show_mesh()
+        self._draw_view()
 
     @work(group="card", exclusive=True)
     async def _fetch_card(self) -> None:
@@ -244,6 +250,7 @@ class MainScreen(Screen[None]):
         focus.focus()
         if view == "forum":
             self._forum.rooms_changed()
+        self._draw_view()
         self._draw_frame()
 
     def on_tab_clicked(self, event: Tab.Clicked) -> None:

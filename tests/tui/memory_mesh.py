@@ -181,7 +181,7 @@ class MemoryMesh:
 
     def say(self, room: Room, name: str, text: str, reply_to: Post | None = None) -> Post:
         """Somebody posts, now, and everybody hears it."""
-        post = self.add_post(room, name, text, reply_to)
+        post = self.add_post(room, name, text, reply_to, NOW + self._ids)
         self.push("post", post)
         return post
 

@@ -1,6 +1,7 @@
-"""Pictures of the app with a lived-in mesh: `python tests/tui/shots.py docs` writes docs/tui.svg.
+"""Pictures of the app with a lived-in mesh.
 
-`python tests/tui/shots.py --all DIR` writes every screen, to look at while changing the style.
+``python -m tests.tui.shots docs`` writes docs/tui.svg, the picture in the README;
+``python -m tests.tui.shots --all FOLDER`` writes every screen, to look at while changing the look.
 """
 
 from __future__ import annotations
@@ -10,86 +11,58 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from memory_mesh import NOW, MemoryMesh, lived_in_mesh
 from textual.pilot import Pilot
 
-from permesh.tui.app import PermeshApp
-from permesh.tui.main_screen import GATHER_SECONDS
 from permesh.tui.widgets.composer import PostText
 
-Scene = Callable[[Pilot[None]], Awaitable[None]]
+from .memory_mesh import lived_in_mesh
+from .stage import opened, settle
+
+README_SIZE = (110, 32)
+SIZES = ((80, 24), (120, 36))
 
 
-async def settle(pilot: Pilot[None]) -> None:
-    """Let workers, gathered events and drawings come to rest."""
-    for _ in range(4):
-        await pilot.pause(GATHER_SECONDS / 2)
-        asking = [worker for worker in pilot.app.workers if worker.group != "link"]
-        if asking:
-            await pilot.app.workers.wait_for_complete(asking)
-    await pilot.pause()
+def keys(*pressed: str) -> Callable[[Pilot[None]], Awaitable[None]]:
+    async def press(pilot: Pilot[None]) -> None:
+        await settle(pilot)
+        await pilot.press(*pressed)
+        await settle(pilot)
 
-
-async def forum(pilot: Pilot[None]) -> None:
-    pilot.app.query_one(PostText).cursor_blink = False
-
-
-async def members(pilot: Pilot[None]) -> None:
-    await pilot.press("2", "down")
-
-
-async def mesh(pilot: Pilot[None]) -> None:
-    await pilot.press("3")
-
-
-async def card(pilot: Pilot[None]) -> None:
-    await pilot.press("4")
+    return press
 
 
 async def compose(pilot: Pilot[None]) -> None:
-    await forum(pilot)
+    await settle(pilot)
     await pilot.press("r")
     pilot.app.query_one(PostText).insert("Thank you! Trying it now:\n12:18 answers here.")
+    await settle(pilot)
 
 
-async def help_(pilot: Pilot[None]) -> None:
-    await pilot.press("question_mark")
-
-
-async def light(pilot: Pilot[None]) -> None:
-    await forum(pilot)
-    await pilot.press("t")
-
-
-SCENES: dict[str, Scene] = {
-    "forum": forum,
-    "members": members,
-    "mesh": mesh,
-    "card": card,
+SCENES: dict[str, Callable[[Pilot[None]], Awaitable[None]]] = {
+    "rooms": keys(),
+    "members": keys("2", "down", "down"),
+    "mesh": keys("3"),
+    "card": keys("4"),
     "compose": compose,
-    "help": help_,
-    "light": light,
+    "help": keys("question_mark"),
+    "light": keys("t"),
 }
 
 
-async def shoot(scene: Scene, size: tuple[int, int], data: MemoryMesh | None = None) -> str:
-    app = PermeshApp(data or lived_in_mesh(), lambda: NOW)
-    async with app.run_test(size=size) as pilot:
-        await settle(pilot)
-        await scene(pilot)
-        await settle(pilot)
-        return app.export_screenshot(title="permesh")
+async def shoot(scene: str, size: tuple[int, int]) -> str:
+    async with opened(lived_in_mesh(), size) as pilot:
+        await SCENES[scene](pilot)
+        return pilot.app.export_screenshot(title="permesh")
 
 
 def main() -> None:
-    every, folder = "--all" in sys.argv, Path(sys.argv[-1])
-    if not every:
-        (folder / "tui.svg").write_text(asyncio.run(shoot(forum, (110, 32))))
+    folder = Path(sys.argv[-1])
+    if "--all" not in sys.argv:
+        (folder / "tui.svg").write_text(asyncio.run(shoot("rooms", README_SIZE)))
         return
-    for name, scene in SCENES.items():
-        for size in ((80, 24), (120, 36)):
-            path = folder / f"{name}-{size[0]}.svg"
-            path.write_text(asyncio.run(shoot(scene, size)))
+    for scene in SCENES:
+        for size in SIZES:
+            (folder / f"{scene}-{size[0]}.svg").write_text(asyncio.run(shoot(scene, size)))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class Composer(Vertical):
         if field.text != text:
             field.load_text(text)
             field.move_cursor(field.document.end)
-        field.placeholder = f"Write to #{clean_line(room_name)} — press c"
+        field.placeholder = Content(f"Write to #{clean_line(room_name)} — press c")
         field.read_only = sending
         self.show_reply(reply_to)
         self.set_class(sending, "-sending")
@@ -95,8 +95,9 @@ class Composer(Vertical):
     def show_reply(self, reply_to: Post | None) -> None:
         line = self.query_one("#reply-line", Static)
         self.set_class(reply_to is not None, "-reply")
-        self.field.replying = reply_to is not None
-        self.field.refresh_bindings()
+        if self.field.replying != (reply_to is not None):
+            self.field.replying = reply_to is not None
+            self.field.refresh_bindings()
         if reply_to is not None:
             line.update(
                 Content.assemble(

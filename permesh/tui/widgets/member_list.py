@@ -46,7 +46,7 @@ class MemberList(RowList):
         self.show_keys([member.agent for member in members])
         if self.cursor is None and self.keys:
             self.select(self.keys[0])
-        self.refresh_bindings()
+        self._offer()
 
     @property
     def selected(self) -> Member | None:
@@ -82,7 +82,12 @@ class MemberList(RowList):
 
     def select(self, key: str | None, *, reveal: bool = True) -> None:
         super().select(key, reveal=reveal)
-        self.refresh_bindings()
+        self._offer()
+
+    def _offer(self) -> None:
+        """The footer offers to admit when the selected one asks for it."""
+        if self.has_focus:
+            self.refresh_bindings()
 
     def action_admit(self) -> None:
         if self.selected is not None:

@@ -137,7 +137,8 @@ class RowList(ScrollView, can_focus=True):
         return bisect_right(self._starts, line) - 1
 
     def _scroll_now(self, line: int) -> None:
-        self.scroll_to(y=max(0, line), animate=False)
+        """Scroll at once, also when the rows outgrew the view only now and it has no bar yet."""
+        self.scroll_to(y=max(0, line), animate=False, force=True)
 
     def _reveal(self) -> None:
         """Bring the selected row into view: whole if it fits, its top otherwise."""
@@ -254,7 +255,8 @@ class RowList(ScrollView, can_focus=True):
             self.post_message(self.Highlighted(self, key))
 
     def on_click(self, event: events.Click) -> None:
-        at = self._row_at(event.y + round(self.scroll_y))
+        offset = event.get_content_offset(self)
+        at = None if offset is None else self._row_at(offset.y + round(self.scroll_y))
         if at is None:
             return
         self._move_to(at)

@@ -95,20 +95,16 @@ class Banner(Static):
         super().__init__(id="banner", markup=False)
 
     def show_state(self, model: MeshModel) -> None:
-        lines: list[str] = []
+        what, next_ = "", ""
         offline = not model.online and model.problem is not None
         if offline and model.problem is not None:
-            lines = [clean_line(model.problem.message)]
-            if model.problem.remedy:
-                lines.append(clean_line(model.problem.remedy))
-            lines.append("Trying again by itself; what you write is kept.")
+            what = clean_line(str(model.problem))
+            next_ = "Trying again by itself; what you write is kept."
         elif model.status is not None and model.status.mesh.state in OUTSIDE:
             mesh = model.status.mesh
-            lines = [OUTSIDE[mesh.state]]
-            if mesh.detail:
-                lines.append(clean_line(mesh.detail))
-            if mesh.state == "none":
-                lines.append("Found one with: permesh mesh create NAME")
-        self.display = bool(lines)
+            what, next_ = OUTSIDE[mesh.state], clean_line(mesh.detail)
+            if mesh.state == "none" and not next_:
+                next_ = "Found one with: permesh mesh create NAME"
+        self.display = bool(what)
         self.set_class(offline, "-offline")
-        self.update(Content(" ".join(lines)))
+        self.update(Content(f"{what}\n{next_}".rstrip()))

@@ -1,0 +1,89 @@
+"""Opens the app on a mesh in memory, and waits for what should come to pass."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import ParamSpec
+
+from textual.pilot import Pilot
+
+from permesh.tui.app import PermeshApp
+from permesh.tui.link import Backoff
+from permesh.tui.main_screen import GATHER_SECONDS
+from permesh.tui.seen import Seen
+from permesh.tui.widgets.composer import PostText
+from permesh.tui.widgets.post_list import PostList
+
+from .memory_mesh import NOW, MemoryMesh
+
+Given = ParamSpec("Given")
+QUICK = Backoff(first=0.01, most=0.02)
+TRIES = 150
+
+
+def played(scene: Callable[Given, Awaitable[None]]) -> Callable[Given, None]:
+    """A test written as a coroutine."""
+
+    @functools.wraps(scene)
+    def play(*given: Given.args, **named: Given.kwargs) -> None:
+        asyncio.run(scene(*given, **named))
+
+    return play
+
+
+def make_app(mesh: MemoryMesh, seen: Seen | None = None) -> PermeshApp:
+    return PermeshApp(mesh, lambda: NOW, seen, QUICK)
+
+
+@asynccontextmanager
+async def opened(
+    mesh: MemoryMesh, size: tuple[int, int] = (80, 24), seen: Seen | None = None
+) -> AsyncIterator[Pilot[None]]:
+    """The app at rest on ``mesh``, its first room open."""
+    async with make_app(mesh, seen).run_test(size=size, notifications=True) as pilot:
+        await settle(pilot)
+        yield pilot
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    """Let workers, gathered events and drawings come to rest; the stream of events stays."""
+    app = pilot.app
+    app.query_one(PostText).cursor_blink = False
+    for _ in range(3):
+        await pilot.pause(GATHER_SECONDS)
+        asking = [worker for worker in app.workers if worker.group not in ("link", "admit")]
+        if asking:
+            await app.workers.wait_for_complete(asking)
+    await pilot.pause()
+
+
+async def until(pilot: Pilot[None], happened: Callable[[], object]) -> None:
+    """Wait for something that should happen; fails with what the screen shows if it does not."""
+    for _ in range(TRIES):
+        if happened():
+            return
+        await pilot.pause(0.01)
+    raise AssertionError(f"It did not happen. The screen shows:\n{shown(pilot)}")
+
+
+def shown(pilot: Pilot[None]) -> str:
+    """The text on the screen, line by line."""
+    screen = pilot.app.screen
+    strips = screen._compositor.render_strips(screen.size)
+    return "\n".join(strip.text.rstrip() for strip in strips)
+
+
+def texts(pilot: Pilot[None]) -> list[str]:
+    """The posts in the list, from top to bottom."""
+    rows = pilot.app.screen_stack[0].query_one(PostList)._rows
+    return [row.post.text for row in rows.values()]
+
+
+async def write(pilot: Pilot[None], text: str) -> None:
+    """Type into the composer, without the cost of a key press for each letter."""
+    await pilot.press("c")
+    pilot.app.query_one(PostText).insert(text)
+    await pilot.pause()

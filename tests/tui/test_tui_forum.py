@@ -1,0 +1,394 @@
+"""Reading and writing in rooms, with the keyboard and the mouse."""
+
+from __future__ import annotations
+
+from permesh.errors import PermeshError
+from permesh.tui.dialogs import NewRoom, Reader
+from permesh.tui.posts import MAX_POSTS, PAGE
+from permesh.tui.seen import Seen
+from permesh.tui.widgets.composer import MAX_POST_BYTES, Composer, PostText
+from permesh.tui.widgets.post_list import BOTTOM, PostList
+from permesh.tui.widgets.room_list import RoomList
+
+from .memory_mesh import NOW, MemoryMesh, lived_in_mesh
+from .stage import opened, played, settle, shown, texts, until, write
+
+
+def long_room(count: int) -> MemoryMesh:
+    mesh = MemoryMesh()
+    mesh.add_member("atlas", "AGT-0001", "registrar")
+    mesh.add_member("beryl", "AGT-0002")
+    room = mesh.add_room("lobby")
+    for at in range(count):
+        mesh.add_post(room, "beryl", f"post {at}", None, NOW - (count - at) * 60_000)
+    return mesh
+
+
+def room_named(mesh: MemoryMesh, name: str):
+    return next(room for room in mesh.room_list.values() if room.name == name)
+
+
+@played
+async def test_opens_on_the_liveliest_room_at_its_end():
+    async with opened(lived_in_mesh()) as pilot:
+        screen = shown(pilot)
+
+    assert "# inference  5 posts" in screen
+    assert "Ask away." in screen
+    assert "field-notes  2" in screen
+
+
+@played
+async def test_replies_are_indented():
+    async with opened(lived_in_mesh(), (120, 36)) as pilot:
+        lines = shown(pilot).splitlines()
+
+    at = {name: next(line.index(name) for line in lines if name in line)
+          for name in ("Has anybody", "0.93 then", "On wifi")}  # fmt: skip
+    assert at["0.93 then"] == at["Has anybody"] + 2
+    assert at["On wifi"] == at["Has anybody"] + 4
+
+
+@played
+async def test_opening_a_room_marks_it_as_seen_and_remembers_it(tmp_path):
+    mesh, path = lived_in_mesh(), tmp_path / "seen.json"
+    seen = Seen(path)
+    async with opened(mesh, seen=seen) as pilot:
+        pilot.app.query_one(RoomList).focus()
+        await pilot.press("down", "enter")
+        await settle(pilot)
+        assert "# lobby  5 posts" in shown(pilot)
+        assert pilot.app.focused is pilot.app.query_one(PostList)
+    seen.save()
+
+    async with opened(mesh, seen=Seen(path)) as pilot:
+        assert "field-notes  2" in shown(pilot)
+        assert "lobby  5" not in shown(pilot)
+
+
+@played
+async def test_brackets_walk_through_the_rooms():
+    async with opened(lived_in_mesh()) as pilot:
+        await pilot.press("right_square_bracket")
+        await settle(pilot)
+        assert "# lobby  5 posts" in shown(pilot)
+        await pilot.press("right_square_bracket")
+        await settle(pilot)
+        assert "# field-notes  2 posts" in shown(pilot)
+        await pilot.press("left_square_bracket")
+        await settle(pilot)
+        assert "# lobby  5 posts" in shown(pilot)
+
+
+@played
+async def test_a_click_opens_a_room():
+    async with opened(lived_in_mesh()) as pilot:
+        await pilot.click(RoomList, offset=(5, 3))
+        await settle(pilot)
+        assert "# lobby  5 posts" in shown(pilot)
+
+
+@played
+async def test_a_post_is_written_and_sent():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await write(pilot, "two\nlines")
+        await pilot.press("ctrl+s")
+        await settle(pilot)
+
+        sent = mesh.post_list[room_named(mesh, "inference").id][-1]
+        assert (sent.text, sent.reply_to) == ("two\nlines", None)
+        assert texts(pilot).count("two\nlines") == 1
+        assert pilot.app.query_one(Composer).text == ""
+        assert pilot.app.query_one(PostList).selected.post.id == sent.id
+
+
+@played
+async def test_r_replies_to_the_selected_post():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await pilot.press("up", "up", "r")
+        answered = pilot.app.query_one(PostList).selected.post
+        await pilot.pause()
+        assert f"↳ {answered.author_name}" in shown(pilot)
+        pilot.app.query_one(PostText).insert("yes")
+        await pilot.press("ctrl+s")
+        await settle(pilot)
+
+    assert mesh.post_list[answered.room][-1].reply_to == answered.id
+
+
+@played
+async def test_a_reply_can_become_an_ordinary_post():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await pilot.press("r", "ctrl+r")
+        pilot.app.query_one(PostText).insert("a new thought")
+        await pilot.press("ctrl+s")
+        await settle(pilot)
+
+    assert mesh.post_list[room_named(mesh, "inference").id][-1].reply_to is None
+
+
+@played
+async def test_ctrl_enter_sends_and_enter_does_not():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await write(pilot, "one")
+        await pilot.press("enter")
+        await settle(pilot)
+        assert len(mesh.post_list[room_named(mesh, "inference").id]) == 5
+        pilot.app.query_one(PostText).insert("two")
+        await pilot.press("ctrl+enter")
+        await settle(pilot)
+
+    assert mesh.post_list[room_named(mesh, "inference").id][-1].text == "one\ntwo"
+
+
+@played
+async def test_a_draft_stays_with_its_room():
+    async with opened(lived_in_mesh()) as pilot:
+        composer = pilot.app.query_one(Composer)
+        await pilot.press("r")
+        pilot.app.query_one(PostText).insert("half a thought")
+        await pilot.press("escape", "right_square_bracket")
+        await settle(pilot)
+        assert composer.text == ""
+        await write(pilot, "elsewhere")
+        await pilot.press("escape", "left_square_bracket")
+        await settle(pilot)
+
+        assert composer.text == "half a thought"
+        assert "↳ cobalt" in shown(pilot)
+
+
+@played
+async def test_a_refused_post_keeps_the_draft_and_says_why():
+    mesh = lived_in_mesh()
+    mesh.refuse_posts = PermeshError("store.full", "The disk is full.", "Free 10 MiB.")
+    async with opened(mesh) as pilot:
+        await write(pilot, "precious")
+        await pilot.press("ctrl+s")
+        await settle(pilot)
+        assert "The disk is full. Free 10 MiB." in shown(pilot)
+        assert pilot.app.query_one(Composer).text == "precious"
+
+        mesh.refuse_posts = None
+        await pilot.press("ctrl+s")
+        await settle(pilot)
+        assert "disk is full" not in shown(pilot)
+        assert "precious" in texts(pilot)
+
+
+@played
+async def test_while_a_post_is_on_its_way_it_is_not_sent_twice():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await write(pilot, "once")
+        mesh.gate.clear()
+        await pilot.press("ctrl+s", "ctrl+s")
+        await pilot.pause()
+        assert "Sending…" in shown(pilot)
+        mesh.gate.set()
+        await settle(pilot)
+
+    assert mesh.calls.count("post inference") == 1
+
+
+@played
+async def test_a_post_sent_while_reading_elsewhere_does_not_touch_that_rooms_draft():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await write(pilot, "for inference")
+        mesh.gate.clear()
+        await pilot.press("ctrl+s", "escape", "right_square_bracket")
+        await write(pilot, "for lobby")
+        mesh.gate.set()
+        await settle(pilot)
+
+        assert pilot.app.query_one(Composer).text == "for lobby"
+        assert mesh.post_list[room_named(mesh, "inference").id][-1].text == "for inference"
+
+
+@played
+async def test_too_long_and_empty_posts_are_not_sent():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await pilot.press("c", "ctrl+s")
+        await pilot.pause()
+        assert "Nothing to send yet" in shown(pilot)
+        pilot.app.query_one(PostText).load_text("é" * (MAX_POST_BYTES // 2 + 1))
+        await pilot.press("ctrl+s")
+        await pilot.pause()
+        assert f"{MAX_POST_BYTES + 2} of {MAX_POST_BYTES} bytes" in shown(pilot)
+
+    assert "post inference" not in mesh.calls
+
+
+@played
+async def test_live_posts_appear_by_themselves():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        asked = len(mesh.calls)
+        mesh.say(room_named(mesh, "inference"), "beryl", "fresh from the wire")
+        await until(pilot, lambda: "fresh from the wire" in shown(pilot))
+        mesh.say(room_named(mesh, "lobby"), "beryl", "over there")
+        await until(pilot, lambda: "lobby        6" in shown(pilot))
+
+        assert len(mesh.calls) == asked  # told, not asked for
+
+
+@played
+async def test_who_reads_further_up_stays_there_and_hears_of_new_posts():
+    mesh = long_room(40)
+    async with opened(mesh) as pilot:
+        await pilot.press("g")
+        await settle(pilot)
+        top = shown(pilot).splitlines()[5]
+        mesh.say(room_named(mesh, "lobby"), "beryl", "news")
+        await until(pilot, lambda: "↓ 1 new, press G" in shown(pilot))
+        assert shown(pilot).splitlines()[5] == top
+
+        await pilot.press("G")
+        await until(pilot, lambda: "news" in shown(pilot))
+        await until(pilot, lambda: "↓ 1 new" not in shown(pilot))
+
+
+@played
+async def test_older_posts_load_at_the_top_and_the_view_stays_put():
+    mesh = long_room(3 * PAGE)
+    async with opened(mesh) as pilot:
+        posts = pilot.app.query_one(PostList)
+        assert len(texts(pilot)) == PAGE
+        posts.scroll_to(y=2, animate=False)
+        before = [line[20:76].rstrip() for line in shown(pilot).splitlines()[3:20]]
+        await settle(pilot)
+
+        assert len(texts(pilot)) == 2 * PAGE
+        assert [line[20:76].rstrip() for line in shown(pilot).splitlines()[3:20]] == before
+
+        await pilot.press("g")
+        await settle(pilot)
+        await pilot.press("g")
+        await settle(pilot)
+        assert texts(pilot)[0] == "post 0"
+        assert "the beginning of #lobby" in shown(pilot)
+
+
+@played
+async def test_a_huge_room_is_paged_and_its_end_is_one_key_away():
+    mesh = long_room(MAX_POSTS + 3 * PAGE)
+    async with opened(mesh) as pilot:
+        for _ in range((MAX_POSTS + 3 * PAGE) // PAGE):
+            await pilot.press("g")
+            await settle(pilot)
+        assert texts(pilot)[0] == "post 0"
+        assert len(texts(pilot)) == MAX_POSTS
+        assert pilot.app.query_one(PostList).keys[-1] == BOTTOM
+
+        await pilot.press("G")
+        await settle(pilot)
+        assert texts(pilot)[-1] == f"post {MAX_POSTS + 3 * PAGE - 1}"
+        assert f"post {MAX_POSTS + 3 * PAGE - 1}" in shown(pilot)
+
+
+@played
+async def test_failing_to_load_older_posts_is_told_and_can_be_tried_again():
+    mesh = long_room(2 * PAGE)
+    async with opened(mesh) as pilot:
+        mesh.up = False
+        await pilot.press("g")
+        await settle(pilot)
+        assert "No daemon is running" in shown(pilot)
+        mesh.up = True
+        await pilot.press("g")
+        await settle(pilot)
+        assert texts(pilot)[0] == "post 0"
+
+
+@played
+async def test_a_burst_is_drawn_together():
+    mesh = long_room(5)
+    async with opened(mesh) as pilot:
+        posts = pilot.app.query_one(PostList)
+        drawings, show_rows = [], posts.show_rows
+        posts.show_rows = lambda *given, **named: (drawings.append(1), show_rows(*given, **named))
+        for at in range(200):
+            mesh.say(room_named(mesh, "lobby"), "beryl", f"burst {at}")
+        await until(pilot, lambda: "burst 199" in shown(pilot))
+
+        assert len(texts(pilot)) == 205
+        assert len(drawings) <= 5
+
+
+@played
+async def test_enter_reads_a_long_post_whole():
+    mesh = long_room(1)
+    mesh.add_post(room_named(mesh, "lobby"), "beryl", "\n".join(f"line {at}" for at in range(90)))
+    async with opened(mesh) as pilot:
+        assert "the whole post: enter" in shown(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Reader))
+        await pilot.press("end")
+        await until(pilot, lambda: "line 89" in shown(pilot))
+        await pilot.press("y", "escape")
+        await pilot.pause()
+        assert pilot.app.clipboard.endswith("line 89")
+        assert pilot.app.query_one(PostList).has_focus
+
+
+@played
+async def test_y_copies_the_selected_post():
+    async with opened(lived_in_mesh()) as pilot:
+        await pilot.press("y")
+        await pilot.pause()
+        assert pilot.app.clipboard.endswith("Ask away.")
+
+
+@played
+async def test_keys_scroll_through_a_post_taller_than_the_view():
+    mesh = long_room(1)
+    for at in range(2):
+        mesh.add_post(room_named(mesh, "lobby"), "beryl", "\n".join(f"{at}-{n}" for n in range(30)))
+    async with opened(mesh) as pilot:
+        posts = pilot.app.query_one(PostList)
+        await pilot.press("g", "down", "down")
+        first = posts.cursor_key
+        await pilot.press("down")
+        assert posts.cursor_key == first
+        await pilot.press("down", "down")
+        assert posts.cursor_key != first
+        await pilot.press("pageup", "pageup", "pageup")
+        assert posts.cursor == 0
+
+
+@played
+async def test_n_makes_a_room_and_opens_it():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewRoom))
+        await pilot.press(*"Bad!", "enter", "enter")
+        await until(pilot, lambda: "cannot be called" in shown(pilot))
+        await pilot.press("shift+tab", *["backspace"] * 4, *"den", "ctrl+s")
+        await until(pilot, lambda: not isinstance(pilot.app.screen, NewRoom))
+        await settle(pilot)
+        assert "# den  0 posts" in shown(pilot)
+        assert "Press c to write the first post." in shown(pilot)
+
+    assert room_named(mesh, "den").creator == mesh.agent
+
+
+@played
+async def test_a_room_without_a_name_is_not_asked_for():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewRoom))
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "needs a name" in shown(pilot))
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not isinstance(pilot.app.screen, NewRoom)
+
+    assert not any(call.startswith("create") for call in mesh.calls)

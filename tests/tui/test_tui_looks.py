@@ -1,0 +1,38 @@
+"""Every screen as a picture, at the smallest size and at a wide one; the clock stands still.
+
+After a wanted change: ``pytest tests/tui/test_tui_looks.py --snapshot-update``, and look at them.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .memory_mesh import MemoryMesh, lived_in_mesh
+from .shots import SCENES, SIZES, keys
+from .stage import make_app
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["narrow", "wide"])
+@pytest.mark.parametrize("scene", [scene for scene in SCENES if scene != "light"])
+def test_screen(scene, size, snap_compare):
+    app = make_app(lived_in_mesh())
+
+    assert snap_compare(app, terminal_size=size, run_before=SCENES[scene])
+
+
+def test_light(snap_compare):
+    assert snap_compare(make_app(lived_in_mesh()), run_before=SCENES["light"])
+
+
+def test_empty_mesh(snap_compare):
+    mesh = MemoryMesh()
+    mesh.add_member("atlas", "AGT-0001", "registrar")
+
+    assert snap_compare(make_app(mesh), run_before=keys())
+
+
+def test_no_daemon(snap_compare):
+    mesh = MemoryMesh()
+    mesh.up = False
+
+    assert snap_compare(make_app(mesh), run_before=keys())

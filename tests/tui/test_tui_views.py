@@ -1,0 +1,263 @@
+"""Members and their cards, the mesh, the own card, help, commands and colours."""
+
+from __future__ import annotations
+
+import pytest
+
+from permesh.errors import PermeshError
+from permesh.schema import Span
+from permesh.tui.dialogs import Confirm, Help, OneLine
+from permesh.tui.widgets.member_list import MemberList
+from permesh.tui.widgets.post_list import PostList
+from permesh.tui.widgets.top_bar import Tab
+
+from .memory_mesh import NOW, address, lived_in_mesh
+from .stage import opened, played, settle, shown, until
+
+WIDE = (120, 36)
+
+
+@played
+async def test_members_show_their_cards():
+    async with opened(lived_in_mesh(), WIDE) as pilot:
+        await pilot.press("2", "down", "down")
+        await pilot.pause()
+        screen = shown(pilot)
+
+    assert address("beryl") in screen
+    assert "member · online" in screen
+    assert "by AGT-0001" in screen
+    assert "epoch 3, lapses in 2d 13h" in screen
+    assert "as it says of itself" in screen
+
+
+@played
+async def test_a_registrar_admits_after_a_look_at_the_address():
+    mesh = lived_in_mesh()
+    async with opened(mesh, WIDE) as pilot:
+        await pilot.press("2")
+        await pilot.pause()
+        assert "asks to be let in" in shown(pilot)
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+        assert address("ember") in shown(pilot)
+        await pilot.press("n")
+        await settle(pilot)
+        assert not any(call.startswith("admit") for call in mesh.calls)
+
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: "ember is AGT-0005 now." in shown(pilot))
+
+    assert mesh.member_list[address("ember")].state == "member"
+
+
+@played
+async def test_the_confirming_button_works_with_the_mouse_and_cancel_is_first():
+    mesh = lived_in_mesh()
+    async with opened(mesh, WIDE) as pilot:
+        await pilot.press("2", "a")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+        await pilot.press("enter")
+        await settle(pilot)
+        assert mesh.member_list[address("ember")].state == "pending"
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+        await pilot.click("#agree")
+        await until(pilot, lambda: mesh.member_list[address("ember")].state == "member")
+
+
+@played
+async def test_a_failed_admission_is_told():
+    mesh = lived_in_mesh()
+    async with opened(mesh, WIDE) as pilot:
+        await pilot.press("2", "a")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+        del mesh.member_list[address("ember")]
+        await pilot.press("y")
+        await until(pilot, lambda: "Nobody here has that address." in shown(pilot))
+
+
+@played
+async def test_only_a_registrar_is_offered_to_admit():
+    mesh = lived_in_mesh()
+    mesh.name, mesh.number, mesh.agent = "beryl", "AGT-0002", address("beryl")
+    async with opened(mesh) as pilot:
+        await pilot.press("2", "home")
+        await pilot.pause()
+        assert pilot.app.query_one(MemberList).selected.state == "pending"
+        assert "Admit" not in shown(pilot)
+        await pilot.press("a")
+        await pilot.pause()
+        assert not isinstance(pilot.app.screen, Confirm)
+
+
+@played
+async def test_members_change_live():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        await pilot.press("2")
+        mesh.push("member", mesh.add_member("flint", "AGT-0006"))
+        await until(pilot, lambda: "flint" in shown(pilot))
+
+
+@played
+async def test_i_shows_the_line_that_invites():
+    async with opened(lived_in_mesh(), WIDE) as pilot:
+        await pilot.press("2", "i")
+        await until(pilot, lambda: isinstance(pilot.app.screen, OneLine))
+        assert "permesh1:" in shown(pilot)
+        await pilot.press("y")
+        await pilot.pause()
+        assert pilot.app.clipboard == "permesh1:" + "uTZmN5aGVhcnRo" * 14
+
+
+@played
+async def test_mesh_shows_peers_layers_and_what_was_refused():
+    async with opened(lived_in_mesh(), WIDE) as pilot:
+        await pilot.press("3")
+        await pilot.pause()
+        screen = shown(pilot)
+
+    assert "/ip4/192.168.1.7/tcp/41007" in screen
+    assert "████████████████████████████" in screen
+    assert "nobody serves layers 18:24" in screen
+    assert "11 wire.too_long" in screen
+    assert "● ready" in screen
+    assert "cpu (mkl)" in screen
+
+
+@played
+async def test_mesh_changes_live_when_spans_and_status_do():
+    mesh = lived_in_mesh()
+    async with opened(mesh, WIDE) as pilot:
+        await pilot.press("3")
+        mesh.model_list[0].served = [mesh.span("dune", 7, 29)]
+        mesh.push("span", Span(**mesh.span("dune", 7, 29).model_dump()))
+        await until(pilot, lambda: "7:29" in shown(pilot) and "4:12" not in shown(pilot))
+        mesh.refused["sync.endless"] = 1
+        mesh.push("status", mesh.snapshot().status)
+        await until(pilot, lambda: "sync.endless" in shown(pilot))
+
+
+@played
+async def test_lapsed_spans_are_not_shown_as_served():
+    mesh = lived_in_mesh()
+    mesh.model_list[0].served[0].expires_ms = NOW - 1
+    async with opened(mesh, WIDE) as pilot:
+        await pilot.press("3")
+        await pilot.pause()
+        assert "4:12" not in shown(pilot)
+        assert "12:26" in shown(pilot)
+
+
+@played
+async def test_nothing_served_says_what_to_do():
+    mesh = lived_in_mesh()
+    mesh.model_list.clear()
+    mesh.peer_list.clear()
+    async with opened(mesh, WIDE) as pilot:
+        await pilot.press("3")
+        await pilot.pause()
+        assert "permesh model fetch smollm2-135m" in shown(pilot)
+        assert "Nobody is connected." in shown(pilot)
+
+
+@played
+async def test_own_card():
+    async with opened(lived_in_mesh()) as pilot:
+        await pilot.press("4")
+        await pilot.pause()
+        screen = shown(pilot)
+
+    assert address("atlas") in screen
+    assert "2026-03-12 02:00 UTC, epoch 3" in screen
+    assert "2d 14h left" in screen
+    assert "not measured yet" in screen
+
+
+@played
+async def test_tabs_answer_to_the_mouse():
+    async with opened(lived_in_mesh()) as pilot:
+        await pilot.click("#tab-mesh")
+        await pilot.pause()
+        assert pilot.app.query_one("#tab-mesh", Tab).has_class("-active")
+        assert "Layers served" in shown(pilot)
+        await pilot.click("#tab-forum")
+        await pilot.pause()
+        assert pilot.app.query_one(PostList).has_focus
+
+
+@played
+async def test_typing_digits_and_letters_in_a_post_does_not_leave_it():
+    async with opened(lived_in_mesh()) as pilot:
+        await pilot.press("c", *"1234qnt?")
+        await pilot.pause()
+        assert "1234qnt?" in shown(pilot)
+        assert pilot.app.query_one("#tab-forum", Tab).has_class("-active")
+
+
+@played
+async def test_help_opens_and_closes_and_fits():
+    async with opened(lived_in_mesh()) as pilot:
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Help))
+        await pilot.pause()
+        screen = shown(pilot)
+        assert "reply to the selected one" in screen
+        assert "the line to invite with" in screen
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert not isinstance(pilot.app.screen, Help)
+
+
+@played
+async def test_the_command_palette_goes_to_rooms_and_views():
+    async with opened(lived_in_mesh()) as pilot:
+        await pilot.press("ctrl+p", *"field-notes")
+        await until(pilot, lambda: "Open #field-notes" in shown(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "# field-notes  2 posts" in shown(pilot))
+
+
+@played
+async def test_t_changes_between_dark_and_light():
+    async with opened(lived_in_mesh()) as pilot:
+        assert pilot.app.current_theme.dark
+        await pilot.press("t")
+        await settle(pilot)
+        assert not pilot.app.current_theme.dark
+
+
+@played
+async def test_q_leaves():
+    async with opened(lived_in_mesh()) as pilot:
+        await pilot.press("q")
+        await pilot.pause()
+        assert not pilot.app.is_running
+
+
+@pytest.mark.parametrize("size", [(20, 6), (40, 12), (300, 90)])
+@played
+async def test_every_view_stands_in_any_terminal(size):
+    async with opened(lived_in_mesh(), size) as pilot:
+        for key in "1234":
+            await pilot.press(key)
+            await pilot.pause()
+        await pilot.resize_terminal(80, 24)
+        await settle(pilot)
+        assert "Chitin ID" in shown(pilot)
+
+
+@played
+async def test_a_refused_invitation_is_told():
+    mesh = lived_in_mesh()
+
+    async def refuse() -> None:
+        raise PermeshError("mesh.none", "This home belongs to no mesh.", "Found one.")
+
+    mesh.invite = refuse
+    async with opened(mesh, WIDE) as pilot:
+        await pilot.press("2", "i")
+        await until(pilot, lambda: "This home belongs to no mesh." in shown(pilot))

@@ -1,0 +1,136 @@
+"""Words, colours and bars: plain functions."""
+
+from __future__ import annotations
+
+import pytest
+
+from permesh.tui.layers import bar, cells_for, edges, gaps, ruler
+from permesh.tui.words import (
+    DARK_COLOURS,
+    DAY,
+    HOUR,
+    LIGHT_COLOURS,
+    MINUTE,
+    ago,
+    colour_of,
+    emblem,
+    lasting,
+    moment,
+    plural,
+    short,
+    size,
+)
+
+from .memory_mesh import NOW
+
+
+@pytest.mark.parametrize(
+    ("passed", "words"),
+    [
+        (-5 * MINUTE, "now"),
+        (MINUTE - 1, "now"),
+        (MINUTE, "1m"),
+        (HOUR - 1, "59m"),
+        (3 * HOUR, "3h"),
+        (6 * DAY, "6d"),
+        (10 * DAY, "2 Mar"),
+        (100 * DAY, "2 Dec 2025"),
+    ],
+)
+def test_ago(passed, words):
+    assert ago(NOW - passed, NOW) == words
+
+
+def test_times_that_nobody_can_have_meant():
+    assert ago(0, NOW) == "never"
+    assert moment(0) == "—"
+    assert moment(2**63) == "—"
+    assert ago(-(2**63), NOW) == "?"
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "words"),
+    [
+        (-1, "0s"),
+        (8_400, "8s"),
+        (41 * MINUTE + 9_000, "41m"),
+        (2 * HOUR, "2h"),
+        (2 * HOUR + MINUTE, "2h 1m"),
+        (2 * DAY + 4 * HOUR, "2d 4h"),
+    ],
+)
+def test_lasting(milliseconds, words):
+    assert lasting(milliseconds) == words
+
+
+def test_sizes_and_counts():
+    assert size(1023) == "1023 B"
+    assert size(1024) == "1.0 KiB"
+    assert size(3 << 40) == "3.0 TiB"
+    assert plural(1, "peer") == "1 peer"
+    assert plural(2, "reply", "replies") == "2 replies"
+
+
+def test_short_keeps_both_ends():
+    assert short("0123456789abcdef") == "01234567…cdef"
+    assert short("0123456789abc") == "0123456789abc"
+
+
+def test_a_member_keeps_its_colour():
+    agents = [f"0x{at:040x}" for at in range(200)]
+
+    assert {colour_of(agent, True) for agent in agents} == set(DARK_COLOURS)
+    assert {colour_of(agent, False) for agent in agents} == set(LIGHT_COLOURS)
+    assert colour_of(agents[3], True) == colour_of(agents[3], True)
+
+
+def test_an_emblem_is_mirrored_and_another_for_another():
+    lines = emblem("0x" + "ab" * 20)
+
+    assert [len(line) for line in lines] == [7, 7, 7, 7]
+    assert all(line == line[::-1] for line in lines)
+    assert len({tuple(emblem(f"0x{at:040x}")) for at in range(200)}) == 200
+
+
+def test_each_layer_has_whole_cells_when_there_is_room():
+    assert cells_for(30, 70) == 60
+    assert cells_for(80, 70) == 70
+    assert bar(6, 18, 30, 60) == ("·" * 12, "█" * 24, "·" * 24)
+
+
+def test_bars_of_neighbours_meet():
+    for layers in (7, 30, 80, 126):
+        cells = cells_for(layers, 50)
+        middle = layers // 3
+        assert edges(0, middle, layers, cells)[1] == edges(middle, layers, layers, cells)[0]
+
+
+@pytest.mark.parametrize("span", [(-5, 3), (0, 10**9), (40, 50), (9, 9), (12, 4), (29, 30)])
+def test_a_bar_never_leaves_its_place_whatever_was_announced(span):
+    for cells in (1, 8, 30, 61):
+        before, held, after = bar(*span, 30, cells)
+        assert held
+        assert len(before + held + after) == cells
+
+
+def test_ruler_stands_over_its_bar():
+    line = ruler(30, 60)
+
+    assert line.endswith("30")
+    assert line.index("10") == edges(10, 11, 30, 60)[0]
+    assert len(ruler(126, 20)) == 20 + 3
+
+
+@pytest.mark.parametrize(
+    ("spans", "missing"),
+    [
+        ([], [(1, 29)]),
+        ([(1, 29)], []),
+        ([(0, 30)], []),
+        ([(4, 12), (12, 26)], [(1, 4), (26, 29)]),
+        ([(1, 20), (3, 6)], [(20, 29)]),
+        ([(12, 29), (1, 6)], [(6, 12)]),
+    ],
+)
+def test_gaps(spans, missing):
+    assert gaps(spans, 30) == missing
