@@ -12,10 +12,9 @@ from permesh.records import pack
 
 
 def damaged(data: bytes) -> Iterator[bytes]:
-    """Every byte changed in two ways, every proper prefix, every suffix, one byte more."""
+    """Every byte changed, left out and doubled, every proper prefix, and more at the end."""
     for at, byte in enumerate(data):
-        for flip in (1, 0x80 | (at % 127)):
-            yield data[:at] + bytes([byte ^ flip]) + data[at + 1 :]
+        yield data[:at] + bytes([byte ^ (1 << at % 8)]) + data[at + 1 :]
         yield data[:at]
         yield data[at + 1 :]
         yield data[:at] + data[at : at + 1] + data[at:]

@@ -103,7 +103,7 @@ def test_no_other_type_of_any_field_is_accepted(
         refusal(lambda shape=shape: type(right).decode(pack(shape)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(noise())
 def test_noise_is_refused_and_nothing_else_happens(data: bytes) -> None:
     for kind in (Enrolment, Admission, Credential):

@@ -206,7 +206,7 @@ def test_a_line_without_end_is_not_decoded() -> None:
     assert refusal(lambda: Invite.parse(INVITE_PREFIX + "A" * 10**7)).code == "identity.field"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.text(max_size=60), noise())
 def test_noise_is_refused_and_nothing_else_happens(text: str, data: bytes) -> None:
     refusal(lambda: Invite.parse(text))

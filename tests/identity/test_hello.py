@@ -108,7 +108,7 @@ def test_an_altered_admission_is_not_made_good_by_the_one_we_know() -> None:
         code(lambda wrong=wrong: check(wrong, admission_of=lambda _: CLEO.admission))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(noise(), st.lists(noise(), max_size=4))
 def test_noise_is_refused_and_nothing_else_happens(data: bytes, parts: list[bytes]) -> None:
     code(lambda: Proof.decode(data))
