@@ -62,11 +62,11 @@ def test_a_member_that_refuses_is_left_out_of_the_next_chain(shared: Mesh) -> No
         await serve_both(shared)
         await shared.nodes["cedar"].compute.serve(tiny.NAME, 3, 10)
         birch = shared.nodes["birch"].compute
-        birch._served.clear()  # its offer is still believed
+        birch._serving._served.clear()  # its offer is still believed
         _, last = await ask(shared, request(tiny.words(5), max_tokens=2))
         assert last.route is not None
         assert [s.name for s in last.route.stages] == ["atlas", "cedar", "atlas"]
-        shared.nodes["cedar"].compute._served.clear()
+        shared.nodes["cedar"].compute._serving._served.clear()
         with pytest.raises(RingError, match="refused: These layers are not served") as error:
             await ask(shared, request(tiny.words(5), max_tokens=2))
         assert error.value.code == "stage.refused"
