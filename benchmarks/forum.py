@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 from collections import Counter
+from functools import partial
 
 from rich.console import Console
 
@@ -52,7 +53,7 @@ def measure(fleet: Fleet, console: Console) -> dict[str, float]:
     author, *others = fleet.demo.members
     author.client.create_room(ROOM, "measurements")
     for other in others:
-        wait_for(f"the room at {other.name}", MEET_SECONDS, lambda other=other: has_room(other, ROOM))
+        wait_for(f"the room at {other.name}", MEET_SECONDS, partial(has_room, other, ROOM))
     watchers = [Watcher(other) for other in others]
     latencies = []
     for number in range(QUIET_POSTS):

@@ -9,6 +9,7 @@ import time
 from rich.console import Console
 
 from permesh import schema
+from permesh.client import Client
 from permesh.demo import MEMBERS, MODEL
 
 from .fleet import Fleet
@@ -27,10 +28,10 @@ def measure(fleet: Fleet, console: Console) -> dict[str, float]:
     asker, *servers = fleet.demo.members
     fleet.demo.serve()
     decode, ttft = [], []
-    with Reference(fleet.models / MODEL) as reference:
+    with Reference(fleet.models / MODEL, PROMPT, MAX_TOKENS, ROUNDS + 1) as reference:
         for number in range(ROUNDS + 1):
             ours = _ask(asker.client)
-            alone = reference.run(PROMPT, MAX_TOKENS)
+            alone = reference.run()
             if ours[2] != alone.token_ids:
                 console.print("[bold]the two answers differ[/]: no figure is worth anything")
                 raise SystemExit(1)
@@ -52,11 +53,8 @@ def measure(fleet: Fleet, console: Console) -> dict[str, float]:
     }
 
 
-def _ask(client: object) -> tuple[float, float, list[int]]:
-    """Tokens a second after the first, seconds to the first, and the tokens, as a client sees it."""
-    from permesh.client import Client
-
-    assert isinstance(client, Client)
+def _ask(client: Client) -> tuple[float, float, list[int]]:
+    """Tokens a second after the first, seconds to the first, the tokens; as a client sees it."""
     route: schema.Route | None = None
     started = time.monotonic()
     first = last = 0.0
@@ -75,9 +73,11 @@ def _ask(client: object) -> tuple[float, float, list[int]]:
 def _needed(fleet: Fleet, layers: str) -> int:
     """Bytes of float32 that the layers' own parameters take, from the model's configuration."""
     config = json.loads((fleet.models / MODEL / "config.json").read_text())
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    head = config.get("head_dim") or hidden // heads
+    hidden: int = config["hidden_size"]
+    inner: int = config["intermediate_size"]
+    heads: int = config["num_attention_heads"]
+    kv_heads: int = config["num_key_value_heads"]
+    head: int = config.get("head_dim") or hidden // heads
     attention = 2 * hidden * heads * head + 2 * hidden * kv_heads * head
     one = attention + 3 * hidden * inner + 2 * hidden
     first, last = (int(part) for part in layers.split(":"))

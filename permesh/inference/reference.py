@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from permesh.errors import PermeshError
 
@@ -21,19 +23,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prompt", required=True, help="what the user says")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--runs", type=int, default=1, help="time this many, report each")
+    parser.add_argument("--in-turn", action="store_true", help="wait for a line before each run")
     chosen = parser.parse_args(arguments)
     # Imports MLX, which this module's importers must not.
     from permesh.inference.engine.reference import generate
 
     try:
         messages = [{"role": "user", "content": chosen.prompt}]
-        runs = generate(chosen.folder, messages, chosen.max_tokens, chosen.runs)
+        _print_runs(
+            generate(chosen.folder, messages, chosen.max_tokens, chosen.runs), chosen.in_turn
+        )
     except PermeshError as error:
         print(error, file=sys.stderr)
         return 1
-    for run in runs:
-        print(json.dumps(run), flush=True)
     return 0
+
+
+def _print_runs(runs: Iterator[dict[str, Any]], in_turn: bool) -> None:
+    while not in_turn or sys.stdin.readline():
+        run = next(runs, None)  # each is computed only now
+        if run is None:
+            return
+        print(json.dumps(run), flush=True)
 
 
 if __name__ == "__main__":
