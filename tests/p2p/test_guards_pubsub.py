@@ -239,6 +239,23 @@ def test_a_burst_arrives_whole() -> None:
     run(main)
 
 
+def test_a_broken_gossip_stream_is_opened_again_and_the_peer_need_not_subscribe_again() -> None:
+    """The library forgets what a peer subscribed to when its own stream to it breaks; the peer,
+    whose stream is well, does not say it again."""
+
+    async def main() -> None:
+        async with two_members() as (victim, other, _):
+            stream = victim.swarm._pubsub.peers[ID.from_string(other.peer_id)]
+            await stream.reset()
+            await victim.swarm.publish(b"into the broken stream")
+            await until(lambda: not gossips(victim, other))
+            await until(lambda: gossips(victim, other))
+            await victim.swarm.publish(b"into the new one")
+            await until(lambda: (victim.peer_id, b"into the new one") in other.messages)
+
+    run(main)
+
+
 def test_gossip_is_closed_to_a_stranger_in_both_directions() -> None:
     """A plain host that has not been admitted may open identify, and no gossip stream; and
     nobody opens one to it."""
