@@ -248,9 +248,11 @@ def _unpack(path: Path, directory: Path, progress: Progress) -> Path:
 
 
 def _from_hub(name: str, partial: Path, progress: Progress) -> str:
-    import huggingface_hub  # takes a third of a second, which only this path should pay
+    # Takes a third of a second, which only this path should pay.
+    import huggingface_hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    huggingface_hub.utils.disable_progress_bars()  # our caller draws one
+    disable_progress_bars()  # our caller draws one
     partial.mkdir(exist_ok=True)
     try:
         info = huggingface_hub.HfApi().model_info(name, files_metadata=True)

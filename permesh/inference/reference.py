@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from permesh.errors import PermeshError
+from permesh.inference.engine.blas import load_blas
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,26 +26,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=1, help="time this many, report each")
     parser.add_argument("--in-turn", action="store_true", help="wait for a line before each run")
     chosen = parser.parse_args(arguments)
-    # Imports MLX, which this module's importers must not.
+    blas = load_blas()
+    # Imports MLX, which takes the BLAS that is loaded by then.
     from permesh.inference.engine.reference import generate
 
     try:
         messages = [{"role": "user", "content": chosen.prompt}]
-        _print_runs(
-            generate(chosen.folder, messages, chosen.max_tokens, chosen.runs), chosen.in_turn
-        )
+        runs = generate(chosen.folder, messages, chosen.max_tokens, chosen.runs)
+        _print_runs(runs, blas.name, chosen.in_turn)
     except PermeshError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _print_runs(runs: Iterator[dict[str, Any]], in_turn: bool) -> None:
+def _print_runs(runs: Iterator[dict[str, Any]], backend: str, in_turn: bool) -> None:
     while not in_turn or sys.stdin.readline():
         run = next(runs, None)  # each is computed only now
         if run is None:
             return
-        print(json.dumps(run), flush=True)
+        print(json.dumps({**run, "backend": backend}), flush=True)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def _apply_template(tokenizer: Any, messages: Any) -> list[int] | str:
     return [int(token) for token in ids]
 
 
-def chunks_of(prompt_tokens: int, size: int = PREFILL_CHUNK) -> list[tuple[int, int]]:
+def chunks_of(prompt_tokens: int, size: int) -> list[tuple[int, int]]:
     """mlx-lm's way through a prompt: all but the last token in chunks, then the last alone."""
     last = prompt_tokens - 1
     starts = range(0, last, size)
@@ -173,7 +173,7 @@ class Ask:
                 "Shorten it.",
             )
         self.ids = ids
-        self.chunks = chunks_of(len(ids))
+        self.chunks = chunks_of(len(ids), PREFILL_CHUNK)
         self.max_tokens = min(sampling.max_tokens, loaded.context - len(ids))
         self.finished = False
         self._sampler = Sampler(sampling)

@@ -11,16 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from permesh.inference.engine.blas import load_blas
+import mlx.core as mx
+from mlx_lm.generate import stream_generate
 
-BLAS = load_blas()  # before the next imports, which load MLX
-
-import mlx.core as mx  # noqa: E402
-from mlx_lm.generate import stream_generate  # noqa: E402
-
-from permesh.inference.engine.asker import encode  # noqa: E402
-from permesh.inference.engine.loader import LoadedModel  # noqa: E402
-from permesh.inference.engine.protocol import PREFILL_CHUNK  # noqa: E402
+from permesh.inference.engine.asker import encode
+from permesh.inference.engine.loader import LoadedModel
+from permesh.inference.engine.protocol import PREFILL_CHUNK
 
 
 def generate(
@@ -56,7 +52,6 @@ def generate(
                 "prompt_tokens": len(ids),
                 "ttft_s": first - began,
                 "decode_tokens_per_s": (len(tokens) - 1) / took if len(tokens) > 1 else 0.0,
-                "backend": BLAS.name,
             }
     finally:
         mx.clear_streams()

@@ -34,8 +34,12 @@ SEQUENCE = -1  # in a template's shape: this dimension is the number of position
 start_computing: Any = mx.async_eval  # MLX has it unannotated
 
 
-def cannot_split(model: Layer, why: str) -> PermeshError:
-    kind = getattr(model, "model_type", type(model).__module__.rpartition(".")[2])
+def kind_of(model: Layer) -> str:
+    """The architecture's name, as in its config."""
+    return str(getattr(model, "model_type", type(model).__module__.rpartition(".")[2]))
+
+
+def cannot_split(kind: str, why: str) -> PermeshError:
     return PermeshError(
         "model.cannot_split",
         f"The architecture '{kind}' cannot be split by layers: {why}.",
@@ -101,7 +105,7 @@ def examine(model: Layer) -> Anatomy:
     layers = tuple(model.layers)
     places = list_places(model, layers)
     if not layers or not places:
-        raise cannot_split(model, "its layers are not one list")
+        raise cannot_split(kind_of(model), "its layers are not one list")
     # Two lengths, to tell the dimensions that count positions from those that do not.
     short = _watch(model, layers, places, 2)
     long = _watch(model, layers, places, 3)
@@ -125,18 +129,24 @@ def _watch(
     caches = make_prompt_cache(model)
     slot_of = {id(part): slot for slot, cache in enumerate(caches) for part in _nested(cache)}
     log: list[tuple[int, frozenset[int], Value]] = []
-    watchers = [_Watcher(layer, number, slot_of, log) for number, layer in enumerate(layers)]
+    kind = kind_of(model)
+    watchers = [_Watcher(layer, kind, number, slot_of, log) for number, layer in enumerate(layers)]
     install(places, list(watchers))
     try:
         model(mx.zeros((1, positions), mx.int32), cache=caches)
     except PermeshError:
         raise
     except Exception as error:
-        raise cannot_split(model, f"its forward pass fails when watched ({error})") from error
+        raise cannot_split(
+            kind_of(model), f"its forward pass fails when watched ({error})"
+        ) from error
     finally:
         install(places, list(layers))
     if [number for number, _, _ in log] != list(range(len(layers))):
-        raise cannot_split(model, "it does not run its layers once each, in order")
+        raise cannot_split(kind_of(model), "it does not run its layers once each, in order")
+    used = [slot for _, slots, _ in log for slot in slots]
+    if len(used) != len(set(used)):
+        raise cannot_split(kind_of(model), "its layers share their caches")
     return [(slots, out) for _, slots, out in log]
 
 
@@ -149,7 +159,7 @@ def _nested(cache: Any) -> list[Any]:
 def _template(model: Layer, short: Value, long: Value) -> Template:
     kind = mx.array if isinstance(short, mx.array) else type(short)
     if kind not in (mx.array, tuple, list) or type(short) is not type(long):
-        raise cannot_split(model, f"its layers pass a {kind.__name__} on")
+        raise cannot_split(kind_of(model), f"its layers pass a {kind.__name__} on")
     pairs = [(short, long)] if kind is mx.array else list(zip(short, long, strict=True))
     shapes: list[tuple[int, ...] | None] = []
     dtypes: list[mx.Dtype | None] = []
@@ -159,16 +169,18 @@ def _template(model: Layer, short: Value, long: Value) -> Template:
             dtypes.append(None)
             continue
         if not isinstance(one, mx.array) or not isinstance(other, mx.array):
-            raise cannot_split(model, f"its layers pass a {type(one).__name__} on")
+            raise cannot_split(kind_of(model), f"its layers pass a {type(one).__name__} on")
         shape = tuple(
             a if a == b else SEQUENCE for a, b in zip(one.shape, other.shape, strict=True)
         )
         if any(a != b and (a, b) != (2, 3) for a, b in zip(one.shape, other.shape, strict=True)):
-            raise cannot_split(model, "what passes between its layers grows with the context")
+            raise cannot_split(
+                kind_of(model), "what passes between its layers grows with the context"
+            )
         shapes.append(shape)
         dtypes.append(one.dtype)
     if not any(shape is not None and SEQUENCE in shape for shape in shapes):
-        raise cannot_split(model, "what passes between its layers has no positions")
+        raise cannot_split(kind_of(model), "what passes between its layers has no positions")
     return Template(kind, tuple(shapes), tuple(dtypes))
 
 
@@ -179,31 +191,33 @@ class _Proxy:
     a layer apart instead of calling it would compute with layers that are not held, silently.
     """
 
-    def __init__(self, module: Layer) -> None:
+    def __init__(self, module: Layer, kind: str) -> None:
         self._module = module
+        self._kind = kind
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._module, name)
         if isinstance(value, Module):
-            return _Proxy(value)
+            return _Proxy(value, self._kind)
         if isinstance(value, mx.array) or callable(value):
-            raise cannot_split(self._module, f"its forward pass takes layers apart ('{name}')")
+            raise cannot_split(self._kind, f"its forward pass takes layers apart ('{name}')")
         self.__dict__[name] = value  # asked again at each step
         return value
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        raise cannot_split(self._module, "its forward pass takes layers apart")
+        raise cannot_split(self._kind, "its forward pass takes layers apart")
 
 
 class _Watcher(_Proxy):
     def __init__(
         self,
         layer: Layer,
+        kind: str,
         number: int,
         slot_of: dict[int, int],
         log: list[tuple[int, frozenset[int], Value]],
     ) -> None:
-        super().__init__(layer)
+        super().__init__(layer, kind)
         self._number = number
         self._slot_of = slot_of
         self._log = log
@@ -228,8 +242,8 @@ class _Received:
 class _Stub(_Proxy):
     """A layer before the stage."""
 
-    def __init__(self, layer: Layer, received: _Received) -> None:
-        super().__init__(layer)
+    def __init__(self, layer: Layer, kind: str, received: _Received) -> None:
+        super().__init__(layer, kind)
         self._received = received
 
     def __call__(self, *_: Any, **__: Any) -> Any:
@@ -275,14 +289,15 @@ class Stage:
         self._model = model
         self._anatomy = anatomy
         self._received = _Received()
-        stage: list[Any] = [_Stub(layer, self._received) for layer in anatomy.layers[:first]]
+        kind = kind_of(model)
+        stage: list[Any] = [_Stub(layer, kind, self._received) for layer in anatomy.layers[:first]]
         stage += anatomy.layers[first:last]
         # Not the last: its output may be left out, as in prefill before the head.
         for number in range(first + 1, last - 1, START_EVERY):
-            stage[number] = _Starter(anatomy.layers[number])
+            stage[number] = _Starter(anatomy.layers[number], kind)
         if last < count:
-            stage[-1] = _Tap(anatomy.layers[last - 1])
-        stage += [_Proxy(layer) for layer in anatomy.layers[last:]]
+            stage[-1] = _Tap(anatomy.layers[last - 1], kind)
+        stage += [_Proxy(layer, kind) for layer in anatomy.layers[last:]]
         self._stage = stage
         self._whole = list(anatomy.layers)
         self._blanks: dict[int, mx.array] = {}
