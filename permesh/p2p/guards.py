@@ -31,6 +31,7 @@ MAX_LOG_CHARACTERS = 300
 _NOISY = (
     "libp2p.host.basic_host",
     "libp2p.network",
+    "libp2p.protocol_muxer",
     "libp2p.pubsub",
     "libp2p.security",
     "libp2p.stream_muxer",

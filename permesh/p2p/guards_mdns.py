@@ -46,7 +46,7 @@ async def local_peers(host: GuardedHost, topic: str, on_found: OnFound) -> None:
     make = functools.partial(
         create_mdns_discovery,
         network,
-        private_network_fingerprint=hashlib.sha256(topic.encode()).hexdigest()[:12],
+        private_network_fingerprint=hashlib.sha256(topic.encode()).hexdigest()[:8],
         host=host,
     )
     peerDiscovery.register_peer_discovered_handler(found)
