@@ -390,31 +390,31 @@ def test_requests_are_bounded_for_a_sponsor_and_in_all() -> None:
     assert quiet.enrolment.agent not in {one.enrolment.agent for one in roster.pending(NOW)}
 
 
-REQUESTS = [
-    (sponsor, asker, heard)
-    for sponsor in range(4)
-    for asker in range(5)
-    for heard in (0, 7 * asker % 4, 3)
-]
 SPONSORS = [Person(f"sponsor-{number}") for number in range(4)]
-ASKERS = [Person(f"asker-{number}").proof() for number in range(5)]
-HEARD = [SPONSORS[sponsor].heard(ASKERS[asker], NOW + at) for sponsor, asker, at in REQUESTS]
+# Of each asker two proofs, so that one sponsor can hear two things at one moment.
+ASKERS = [(asker.proof(1), asker.proof(2)) for asker in (Person(f"asker-{at}") for at in range(5))]
+HEARD = [
+    sponsor.heard(proof, NOW + when)
+    for sponsor in SPONSORS
+    for at, proofs in enumerate(ASKERS)
+    for proof, when in ((proofs[0], 0), (proofs[1], 7 * at % 4), (proofs[0], 3), (proofs[1], 3))
+]
 
 
-def kept_by_definition(records: Iterable[Record], per_sponsor: int, in_all: int) -> set[bytes]:
+def rank_of(record: Record) -> tuple[int, bytes, bytes]:
+    return record.header.created_ms, record.header.body_hash, record.header.author
+
+
+def kept_by_definition(records: Iterable[Record], per_sponsor: int, in_all: int) -> set[Any]:
     """Per sponsor and asker the newest, per sponsor the newest of those, of those the newest."""
-
-    def rank(record: Record) -> tuple[int, bytes, bytes]:
-        return record.header.created_ms, record.header.body_hash, record.header.author
-
     newest: dict[tuple[bytes, bytes], Record] = {}
-    for record in sorted(records, key=rank):
+    for record in sorted(records, key=rank_of):
         newest[record.header.author, subject(record)] = record
     by_sponsor: dict[bytes, list[Record]] = {}
-    for record in sorted(newest.values(), key=rank):
+    for record in sorted(newest.values(), key=rank_of):
         by_sponsor.setdefault(record.header.author, []).append(record)
     kept = [record for some in by_sponsor.values() for record in some[-per_sponsor:]]
-    return {record.header.author + subject(record) for record in sorted(kept, key=rank)[-in_all:]}
+    return {rank_of(record) for record in sorted(kept, key=rank_of)[-in_all:]}
 
 
 @settings(deadline=None, max_examples=50)
@@ -434,7 +434,7 @@ def test_which_requests_are_kept_does_not_depend_on_their_order(
         records = [HEARD[at] for at in order[:length]]
         for record in records:
             roster.apply(record)
-    kept = {sponsor + agent for sponsor, agent in roster._requests}
+    kept = {heard.rank for heard in roster._requests.values()}
     assert kept == kept_by_definition(records, per_sponsor, in_all)
 
 
