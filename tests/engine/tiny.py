@@ -127,7 +127,7 @@ def make(models: Path, kind: str = "llama", name: str = "tiny", **changes: Any) 
     weights: Any = tree_flatten(model.parameters())
     arrays = {path: np.array(array.astype(mx.float32)) for path, array in weights}
     for path, array in arrays.items():
-        if "embed" in path and len(array) == VOCABULARY:
+        if ("embed" in path or "lm_head" in path) and len(array) == VOCABULARY:
             array[-1] = 0  # the end of an answer is never the likeliest token
     write_safetensors(folder / "model.safetensors", arrays)
     config = {**config_of(kind, **changes), "eos_token_id": VOCABULARY - 1}

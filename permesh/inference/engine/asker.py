@@ -10,7 +10,6 @@ is token for token that of the model in one process.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import secrets
 from collections import deque
@@ -21,7 +20,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.sample_utils import make_sampler
+from mlx_lm.sample_utils import apply_top_p, greedy_sampler
 
 from permesh.errors import Refused
 from permesh.inference.engine.loader import LoadedModel
@@ -90,21 +89,24 @@ def _invalid(name: str, wanted: str) -> Refused:
 
 
 class Sampler:
-    """mlx-lm's sampler with random numbers of its own, whatever other sessions draw."""
+    """mlx-lm's sampling, on random numbers of its own, whatever other sessions draw.
+
+    The key is split as MLX splits its global one, so a seed gives the tokens that it gives there.
+    """
 
     def __init__(self, sampling: Sampling) -> None:
-        self._seed = sampling.seed
-        self._drawn = 0
-        self._greedy = sampling.temperature == 0
-        self._sample = make_sampler(temp=sampling.temperature, top_p=sampling.top_p)
+        self._key = mx.random.key(sampling.seed % 2**64)
+        self._temperature = sampling.temperature
+        self._top_p = sampling.top_p
 
     def __call__(self, logprobs: mx.array) -> mx.array:
-        if not self._greedy:
-            # MLX has one global state, and its compiled samplers read it: each draw sets it.
-            draw = hashlib.sha256(f"{self._seed} {self._drawn}".encode()).digest()
-            mx.random.seed(int.from_bytes(draw[:8], "big"))
-            self._drawn += 1
-        return self._sample(logprobs)
+        if self._temperature == 0:
+            return greedy_sampler(logprobs)
+        if 0 < self._top_p < 1:
+            logprobs = apply_top_p(logprobs, self._top_p)
+        keys = mx.random.split(self._key)
+        self._key = keys[0]
+        return mx.random.categorical(logprobs * (1 / self._temperature), key=keys[1])
 
 
 def encode(tokenizer: Any, messages: Any, prompt: Any) -> list[int]:

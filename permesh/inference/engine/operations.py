@@ -65,11 +65,12 @@ class Operations:
 
     def do(self, fields: Fields, payload: memoryview) -> Answer:
         """Carry out one request; raises ``PermeshError`` alone."""
-        operation = self._table.get(fields.get("op", ""))
+        operation = self._table.get(str(fields.get("op")))
         if operation is None:
             raise Refused(
                 "engine.unknown_op", f"The engine knows no operation {fields.get('op')!r}."
             )
+        name = str(fields.get("session"))
         try:
             return operation(fields, payload)
         except PermeshError:
@@ -80,15 +81,15 @@ class Operations:
         except MemoryError as error:
             raise PermeshError("engine.out_of_memory", "This machine's memory is full.") from error
         except Exception as error:
-            self.sessions.pop(fields.get("session", ""), None)  # who knows what it has computed
+            self.sessions.pop(name, None)  # who knows what it has computed
             traceback.print_exc()
             raise PermeshError(
                 "engine.operation_failed", f"'{fields['op']}' failed: {error}", http_status=500
             ) from error
         finally:
-            session = self.sessions.get(fields.get("session", ""))
+            session = self.sessions.get(name)
             if session is not None and session.work.broken:
-                del self.sessions[fields["session"]]
+                del self.sessions[name]
 
     def _load(self, fields: Fields, _: memoryview) -> Answer:
         folder = Path(fields["model_dir"])

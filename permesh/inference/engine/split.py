@@ -339,7 +339,10 @@ class Stage:
         self._received.value = value
         install(self._anatomy.places, self._stage)
         try:
-            return self._model(tokens, cache=caches)
+            logits = self._model(tokens, cache=caches)
+            if self.exit is not None:
+                raise cannot_split(kind_of(self._model), "it does not run its layers every time")
+            return logits
         except _Tapped as tapped:
             return tapped.value
         finally:

@@ -16,10 +16,12 @@ from permesh.errors import Refused
 from permesh.inference.engine.protocol import MAX_FORWARD_TOKENS, MAX_TENSORS
 from permesh.inference.engine.split import SEQUENCE, Template, Value
 
-FLOATS = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+BF16 = "bfloat16"
+FLOATS = {"float32": mx.float32, "float16": mx.float16, BF16: mx.bfloat16}
 INTEGERS = {"int32": mx.int32, "uint32": mx.uint32, "int64": mx.int64, "uint8": mx.uint8}
-# numpy has no bfloat16: its bits travel as 16-bit integers.
-CARRIERS = {"bfloat16": np.dtype("<u2")}
+# How numpy sees them; it has no bfloat16, whose bits it takes for integers.
+CARRIERS = {name: np.dtype(name).newbyteorder("<") for name in (*FLOATS, *INTEGERS) if name != BF16}
+CARRIERS[BF16] = np.dtype("<u2")
 BFLOAT16_EXPONENT = 0x7F80  # all ones: infinity or not a number
 
 
@@ -33,7 +35,7 @@ def pack(value: Value, template: Template) -> tuple[list[list[Any]], list[memory
     for part in template.parts(value):
         name = dtype_name(part.dtype)
         array: Any = mx.contiguous(part)
-        if name == "bfloat16":
+        if name == BF16:
             array = array.view(mx.uint16)
         tensors.append([name, list(part.shape)])
         buffers.append(memoryview(array).cast("B"))
@@ -91,12 +93,12 @@ def _array(name: str, shape: list[int], dtype: mx.Dtype, rest: memoryview) -> np
     floating = mx.issubdtype(dtype, mx.floating)
     if name not in (FLOATS if floating else INTEGERS) or (not floating and INTEGERS[name] != dtype):
         raise _wrong("dtype", f"its type is {name[:20]!r}")
-    carrier = CARRIERS.get(name, np.dtype(name).newbyteorder("<"))
+    carrier = CARRIERS[name]
     count = int(np.prod(shape, dtype=np.int64))
     if count * carrier.itemsize > len(rest):
         raise _wrong("length", "it ends too early")
     array = np.frombuffer(rest, dtype=carrier, count=count).reshape(shape)
-    if name == "bfloat16":
+    if name == BF16:
         finite = not np.any((array & BFLOAT16_EXPONENT) == BFLOAT16_EXPONENT)
     else:
         finite = not floating or bool(np.isfinite(array).all())
@@ -107,7 +109,7 @@ def _array(name: str, shape: list[int], dtype: mx.Dtype, rest: memoryview) -> np
 
 def _to_mlx(array: np.ndarray, name: str, dtype: mx.Dtype, compute: mx.Dtype | None) -> mx.array:
     tensor = mx.array(array)
-    if name == "bfloat16":
+    if name == BF16:
         tensor = tensor.view(mx.bfloat16)
     if not mx.issubdtype(dtype, mx.floating):
         return tensor
