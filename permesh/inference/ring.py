@@ -63,7 +63,8 @@ class StageTotals:
 
 
 class Ring:
-    """One answer's ring. `run` in a nursery, then `open`, `prefill`, `turn` …, `close`."""
+    """One answer's ring. `run` in a nursery, which brings it up; then, once the engine has its
+    `ask_open`, `open`, `prefill`, `turn` …, and `close` or `abandon`."""
 
     def __init__(
         self,
@@ -93,7 +94,8 @@ class Ring:
         self._inward: Lane | None = None
         self._error: PermeshError | None = None
         self._waiting: trio.CancelScope | None = None
-        self._connected = trio.Event()  # every stage is open and the tail's lane is here
+        self._connected = trio.Event()  # every stage is open, and both our lanes are up
+        self._first: Reply | None = None  # the first chunk of the prompt, ready to go
         self._over = trio.Event()
         self._done = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -108,6 +110,7 @@ class Ring:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     nursery.start_soon(self._tick)
+                    nursery.start_soon(self._reach_first)
                     for index in range(len(self._members)):
                         nursery.start_soon(self._talk, index, max_tokens)
                     await self._done.wait()
@@ -157,13 +160,21 @@ class Ring:
             next_session=self._ids[index + 1],
         )
 
+    async def _reach_first(self) -> None:
+        try:
+            self.onward = await self._lanes.open(self.chain.legs[0].peer_id, self._ids[0])
+        except PermeshError:
+            self._act(self.session.lane_broken(0, clock_ms()))
+        self._check_connected()
+
     async def _arrived(self, lane: Lane) -> None:
         self._inward = lane
         self._check_connected()
         await lane.closed.wait()
 
     def _check_connected(self) -> None:
-        if self.session.phase == "running" and self._inward is not None:
+        lanes = self.onward is not None and self._inward is not None
+        if lanes and self.session.phase == "running":
             self._connected.set()
 
     def _act(self, actions: list[Action]) -> None:
@@ -197,14 +208,12 @@ class Ring:
         raise self._error
 
     async def open(self) -> None:
-        """Return when every stage is ready and both lanes are up; raises ``PermeshError``."""
+        """Compute the prompt's first chunk while the ring comes up, and return when every stage
+        is ready; raises ``PermeshError``."""
         await self._guarded(self._open)
 
     async def _open(self) -> None:
-        try:
-            self.onward = await self._lanes.open(self.chain.legs[0].peer_id, self._ids[0])
-        except PermeshError as error:
-            await self._broken(0, error)
+        self._first = await self._call("ask_prefill", {"chunk": 0})
         await self._connected.wait()
 
     async def prefill(self, chunks: int) -> dict[str, Any]:
@@ -213,10 +222,11 @@ class Ring:
         return await self._guarded(lambda: self._prefill(chunks))
 
     async def _prefill(self, chunks: int) -> dict[str, Any]:
+        assert self._first is not None  # from `open`
+        await self._push(self._first)
         if chunks == 1:
-            await self._push(await self._call("ask_prefill", {"chunk": 0}))
             return await self._turn()
-        room = trio.Semaphore(self.session.window)
+        room = trio.Semaphore(self.session.window - 1)
         fields: dict[str, Any] = {}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._feed, chunks, room)
@@ -231,7 +241,7 @@ class Ring:
 
     async def _feed(self, chunks: int, room: trio.Semaphore) -> None:
         try:
-            for chunk in range(chunks):
+            for chunk in range(1, chunks):
                 await room.acquire()
                 await self._push(await self._call("ask_prefill", {"chunk": chunk}))
         except PermeshError as error:

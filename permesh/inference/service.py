@@ -218,15 +218,15 @@ class Compute:
             engine = EngineLife(self._engine)
             ring: Ring | None = None
             try:
+                if chain is not None:
+                    ring = self._ring(engine, chain, info.revision, session)
+                    longest = min(facts["context"], MAX_TOKENS)
+                    self._nursery.start_soon(ring.run, longest)
                 fields = ask_fields(request, info, chain, session, facts)
                 opened = (await engine.call("ask_open", fields)).fields
-                if chain is not None:
-                    total = opened["prompt_tokens"] + opened["max_tokens"]
-                    if total > MAX_TOKENS:
-                        total = MAX_TOKENS
+                if ring is not None:
+                    if opened["prompt_tokens"] + opened["max_tokens"] > longest:
                         opened = await _shorten(engine, fields, opened)
-                    ring = self._ring(engine, chain, info.revision, session)
-                    self._nursery.start_soon(ring.run, total)
                     await ring.open()
                 me = self._surroundings.me()
                 yield Answer(engine, session, opened, info, me, ring, began)

@@ -331,7 +331,8 @@ class AskerSession:
         if self._broken is None and self.phase in ("opening", "running"):
             names = ["you", *(stage.label for stage in self.stages), "you"]
             message = f"The connection between {names[index]} and {names[index + 1]} broke."
-            self._broken = (RingError("stage.lane", message), now_ms + BLAME_MS)
+            nearest = min(index, len(self.stages) - 1)
+            self._broken = (RingError("stage.lane", message, nearest), now_ms + BLAME_MS)
         return []
 
     def tick(self, now_ms: int) -> list[Action]:
