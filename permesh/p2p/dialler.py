@@ -68,13 +68,16 @@ class Dialler:
                 await self._changed.wait()
 
     async def _attempt(self, target: Target) -> None:
-        ended = await self.try_once(target.peer_id, target.addresses)
-        if self._is_member(target.peer_id):
-            self.found(target.peer_id)
-        else:
-            pending = ended is not None and ended.theirs.status == "pending"
-            self._redial.failed(target.peer_id, time.monotonic(), pending=pending)
-            self._changed.set()
+        ended = None
+        try:
+            ended = await self.try_once(target.peer_id, target.addresses)
+        finally:  # whatever happened, there is a next time
+            if self._is_member(target.peer_id):
+                self.found(target.peer_id)
+            else:
+                pending = ended is not None and ended.theirs.status == "pending"
+                self._redial.failed(target.peer_id, time.monotonic(), pending=pending)
+                self._changed.set()
 
     async def try_once(self, peer_id: str, addresses: tuple[str, ...]) -> Ended | None:
         """Dial the addresses in turn until one is the peer; returns what came of it."""

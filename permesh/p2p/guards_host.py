@@ -42,7 +42,7 @@ from multiaddr import Multiaddr
 
 from permesh.errors import PermeshError
 
-from .guards import count_error, run_service, tame_logs
+from .guards import Tasks, count_error, run_service, tame_logs
 from .guards_socket import STRANGER_S, Door, GuardedTCP, Socket
 from .wire import Resettable, at_most
 
@@ -157,13 +157,22 @@ class Owner(Protocol):
 
 
 class _Upgrader(TransportUpgrader):
-    """Remembers which socket a connection stands on."""
+    """Remembers which socket a connection stands on, and waits for it where that can be cancelled:
+    before a frame, which may become several Noise packets, and never within."""
 
     async def upgrade_security(
         self, raw_conn: Any, is_initiator: bool, peer_id: ID | None = None
     ) -> ISecureConn:
         secured = await super().upgrade_security(raw_conn, is_initiator, peer_id)
-        cast(Any, secured).socket = cast(RawConnection, raw_conn).stream
+        socket = cast(Socket, cast(RawConnection, raw_conn).stream)
+        write = secured.write
+
+        async def write_frame(data: bytes) -> None:
+            await socket.room()
+            await write(data)
+
+        cast(Any, secured).socket = socket
+        cast(Any, secured).write = write_frame
         return secured
 
 
@@ -177,7 +186,8 @@ class GuardedHost(BasicHost):
         self.door = Door()
         self.listened: list[Multiaddr] = []
         self._told: list[Multiaddr] = []
-        self._tcp = GuardedTCP(self.door)
+        self._tasks = Tasks(self.errors)
+        self._tcp = GuardedTCP(self.door, self._tasks.spawn)
         super().__init__(_make_network(seed, self._tcp), disable_identify_address_discovery=True)
         network = self.get_network()
         # BasicHost would identify each peer by itself, in system tasks, and believe its addresses;
@@ -202,7 +212,7 @@ class GuardedHost(BasicHost):
     async def running(self, addresses: Sequence[Multiaddr]) -> AsyncIterator[None]:
         """Run and listen; raises ``PermeshError`` when an address cannot be had."""
         network = cast(Network, self.get_network())
-        async with run_service(network, self.errors):
+        async with self._tasks.open(), run_service(network, self.errors):
             try:
                 await network.listen(*addresses)
                 if self._tcp.failed:
@@ -227,7 +237,7 @@ class GuardedHost(BasicHost):
                 )
         except trio.TooSlowError as error:
             raise _unreachable(address, "it does not answer") from error
-        except SwarmException as error:
+        except Exception as error:  # DNS and the handshake raise many types
             raise _cannot_dial(address, error) from error
         return _guarded(cast(SwarmConn, conn))
 

@@ -33,19 +33,26 @@ STRANGER_S = 5.0
 STRANGER_BYTES = 64 * 1024
 # A peer whose kernel takes nothing for so long is dead.
 WRITE_S = 10.0
+# What may wait to be sent before those who send have to wait, and what is sent at once.
+UNSENT_LIMIT = 256 * 1024
+SEND_SIZE = 128 * 1024
+CLOSE_S = 0.5
 # Noise reads a length of two bytes, then the rest: one read of the kernel serves both.
 READ_AHEAD = 16 * 1024
 
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[ReadWriteCloser], Awaitable[None]]
+Spawn = Callable[[Callable[[], Awaitable[None]]], None]
 
 
 class Socket(ReadWriteCloser):
     """A TCP connection, as libp2p reads and writes it.
 
-    - Writes are not cancelled half-way (a part of a Noise packet on the wire ends the connection
-      for all its streams), and a peer that takes nothing for `WRITE_S` is cut off.
+    - ``write`` only commits the bytes, without a checkpoint, and `flush` (a task of its own) sends
+      them: half a Noise packet on the wire would end the connection for all its streams, so no
+      cancellation may come between. Whoever has much to send waits for `room` first, where it may
+      be cancelled. A peer that takes nothing for `WRITE_S` is cut off.
     - ``received`` counts bytes: the sign of life of a peer, which libp2p does not look for.
     - Until `admit`, more than `STRANGER_BYTES` end it: yamux keeps whatever is sent to it, beyond
       its windows.
@@ -58,6 +65,10 @@ class Socket(ReadWriteCloser):
         self._stream = TrioTCPStream(stream)
         self._trio_socket = stream.socket
         self._ahead = bytearray()
+        self._unsent = bytearray()
+        self._committed = trio.Event()
+        self._sent = trio.Event()
+        self._closed = False
         self._admitted = False
         self._address = _peer_address(stream)
 
@@ -79,19 +90,49 @@ class Socket(ReadWriteCloser):
         return taken
 
     async def write(self, data: bytes) -> None:
-        scope = trio.CancelScope(deadline=trio.current_time() + WRITE_S, shield=True)
-        with scope:
-            await self._stream.write(data)
-        if scope.cancelled_caught:
+        if self._closed:
+            raise ConnectionClosedError("the connection is closed", transport="tcp")
+        self._unsent += data
+        self._committed.set()
+
+    async def room(self) -> None:
+        """Wait until there is not much unsent."""
+        while len(self._unsent) > UNSENT_LIMIT and not self._closed:
+            await self._sent.wait()
+
+    async def flush(self) -> None:
+        """Send what is committed, until the connection is closed."""
+        try:
+            while not self._closed:
+                await self._committed.wait()
+                self._committed = trio.Event()
+                while self._unsent:
+                    with trio.fail_after(WRITE_S):
+                        count = await self._trio_socket.send(bytes(self._unsent[:SEND_SIZE]))
+                    del self._unsent[:count]
+                    self._progressed()
+        except (OSError, trio.ClosedResourceError, trio.TooSlowError):
+            pass
+        finally:
             self.abort()
-            raise ConnectionClosedError("the peer does not read", transport="tcp")
+
+    def _progressed(self) -> None:
+        self._sent.set()
+        self._sent = trio.Event()
 
     async def close(self) -> None:
+        """Give what was committed last a moment to go out."""
+        with trio.move_on_after(CLOSE_S):
+            while self._unsent and not self._closed:
+                await self._sent.wait()
         self.abort()
 
     def abort(self) -> None:
         """Close at once; whoever reads sees the end."""
+        self._closed = True
         self._trio_socket.close()
+        self._committed.set()
+        self._progressed()
         if self.on_closed is not None:
             self.on_closed()
 
@@ -140,22 +181,24 @@ class Door:
 class GuardedTCP(TCP):
     """TCP whose sockets are `Socket`s, inbound ones after passing the `Door`."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, spawn: Spawn) -> None:
         super().__init__()
         self.door = door
+        self._spawn = spawn
         self.failed: list[PermeshError] = []
 
     async def dial(self, maddr: Multiaddr) -> IRawConnection:
         raw = await super().dial(maddr)
         assert isinstance(raw, RawConnection)
         assert isinstance(raw.stream, TrioTCPStream)
-        raw.stream = Socket(raw.stream.stream)
+        raw.stream = socket = Socket(raw.stream.stream)
+        self._spawn(socket.flush)
         return raw
 
     def create_listener(  # type: ignore[override]
         self, handler_function: Handler
     ) -> IListener:
-        return GuardedListener(handler_function, self.door, self.failed)
+        return GuardedListener(handler_function, self.door, self._spawn, self.failed)
 
 
 class GuardedListener(IListener):
@@ -163,9 +206,12 @@ class GuardedListener(IListener):
     other connection instead of an error. ``failed`` takes the error, which libp2p would swallow.
     """
 
-    def __init__(self, handler: Handler, door: Door, failed: list[PermeshError]) -> None:
+    def __init__(
+        self, handler: Handler, door: Door, spawn: Spawn, failed: list[PermeshError]
+    ) -> None:
         self._handler = handler
         self._door = door
+        self._spawn = spawn
         self._failed = failed
         self._listeners: Sequence[trio.SocketListener] = ()
         self._stop = trio.CancelScope()
@@ -200,6 +246,7 @@ class GuardedListener(IListener):
 
             socket.on_admitted, socket.on_closed = admitted, scope.cancel
             self._door.enter(socket)
+            self._spawn(socket.flush)
             try:
                 await self._handler(socket)
             except Exception as error:  # this is a system task: nothing may leave it

@@ -323,7 +323,9 @@ class Swarm:
             self._on_gone(peer_id)
 
     def _link(self, connection: Connection) -> _Link:
-        """Streams may come before the news of their connection."""
+        """Streams may come before the news of their connection, and after that of its end."""
+        if connection.is_closed:
+            return self._links.get(connection) or _Link(connection)
         return self._links.setdefault(connection, _Link(connection))
 
     async def _close(self, link: _Link) -> None:
@@ -489,7 +491,9 @@ class Swarm:
             self._tasks.spawn(self._dialler.try_once, peer_id, addresses)
 
     async def _outcome(self, connection: Connection) -> Ended | None:
-        link = self._link(connection)
+        link = self._links.get(connection)
+        if link is None:
+            return None
         with trio.move_on_after(ADMISSION_S + DISMISS_S):
             await link.settled.wait()
         return link.ended

@@ -7,6 +7,7 @@ import trio
 
 from permesh.errors import PermeshError, Refused
 from permesh.p2p import swarm as swarm_module
+from permesh.p2p.addresses import multiaddr
 from permesh.p2p.admission import GateVerdict
 from permesh.p2p.wire import Framed
 
@@ -267,6 +268,25 @@ def test_both_dial_at_once_and_one_connection_stays() -> None:
     async def main() -> None:
         for _ in range(3):
             await _meet_head_on()
+
+    run(main)
+
+
+def test_news_of_a_connection_that_is_over_leaves_nothing_behind() -> None:
+    """A link that stayed would keep the peer from ever being dialled again."""
+
+    async def main() -> None:
+        a, b = member(1), member(2)
+        async with a.swarm.running(), b.swarm.running():
+            connection = await b.swarm._host.dial(multiaddr(a.address.split("/p2p/")[0]), a.peer_id)
+            await connection.close()
+            await until(lambda: not b.swarm._links)
+            assert await b.swarm._outcome(connection) is None
+            b.swarm.connected(connection)
+            await trio.sleep(0.2)
+            assert not b.swarm._links
+            b.swarm.add_bootstrap(a.address)
+            await until(lambda: b.sees(a))
 
     run(main)
 
