@@ -6,6 +6,7 @@ which: that is `permesh/p2p/sync.py`.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,7 +138,7 @@ def _read_ids(ids: list[Any], limit: int) -> tuple[bytes, ...]:
     _require(len(ids) <= limit)
     _require(all(isinstance(item, bytes) and len(item) == 32 for item in ids))
     # Ascending also means that none comes twice.
-    _require(all(first < second for first, second in zip(ids, ids[1:], strict=False)))
+    _require(all(first < second for first, second in itertools.pairwise(ids)))
     return tuple(ids)
 
 
@@ -148,5 +149,3 @@ def _require(condition: bool) -> None:
 
 def _malformed() -> Refused:
     return Refused("sync.malformed", "The peer sent a sync message that is not well formed.")
-
-
