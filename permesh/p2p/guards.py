@@ -113,6 +113,14 @@ class Tasks:
             count_error(self.errors, error, function.__name__)
 
 
+def only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error itself where there is one only: nurseries wrap each in a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def count_error(errors: Counter[str], error: BaseException, where: str) -> None:
     errors[type(error).__name__] += 1
     logger.warning("%s: %s: %s", where, type(error).__name__, first_line(str(error)))

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import trio
@@ -27,11 +26,12 @@ from . import admission, heartbeat
 from .admission import ADMISSION_S, Ended, Gate, GateVerdict
 from .dialler import Dialler
 from .faults import Faults
-from .guards import Tasks, count_error
+from .guards import Tasks, count_error, only_error
 from .guards_host import Connection, GuardedHost, PeerStream
 from .guards_mdns import local_peers
 from .guards_pubsub import GuardedPubsub
 from .inbox import Inbox
+from .links import Link, PeerInfo
 from .wire import Drain, Framed
 
 MAX_PEERS = 256
@@ -39,43 +39,13 @@ OPEN_S = 10.0
 # A peer that was refused has this long to read why; streams of a connection that another one
 # replaces have it to end.
 DISMISS_S = 1.0
-# Two connections made within this time of each other were dialled by both sides at once.
-TOGETHER_S = 10.0
 RECHECK_S = 10.0
+
+__all__ = ["Handler", "PeerInfo", "Swarm"]
 
 Handler = Callable[[Framed, str, object], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PeerInfo:
-    """An admitted peer. ``address`` is the multiaddr that it is connected from or at."""
-
-    peer_id: str
-    address: str
-    connected_ms: int
-    verified: object | None
-
-
-@dataclass(eq=False, slots=True)
-class _Link:
-    """A connection on its way from a stranger's to a member's; ``ended`` is the last admission."""
-
-    connection: Connection
-    ended: Ended | None = None
-    settled: trio.Event = field(default_factory=trio.Event)
-    admitted_ms: int = 0
-    life: trio.CancelScope = field(default_factory=trio.CancelScope)
-
-    @property
-    def peer_id(self) -> str:
-        return self.connection.peer_id
-
-    @property
-    def admitted(self) -> bool:
-        ended = self.ended
-        return ended is not None and ended.ours.admitted and ended.theirs.admitted
 
 
 def _nobody(_: object) -> None:
@@ -127,8 +97,8 @@ class Swarm:
             is_member=lambda peer: peer in self._chosen,
             outcome=self._outcome,
         )
-        self._links: dict[Connection, _Link] = {}
-        self._chosen: dict[str, _Link] = {}
+        self._links: dict[Connection, Link] = {}
+        self._chosen: dict[str, Link] = {}
         self._host.serve(admission.PROTOCOL, self._serve_admission, strangers=True)
         self._host.serve(heartbeat.PROTOCOL, heartbeat.serve)
         for protocol, handler in handlers.items():
@@ -148,7 +118,7 @@ class Swarm:
                     self._tasks.spawn(local_peers, self._host, self._pubsub.topic, self._found)
                 yield self
         except BaseExceptionGroup as group:
-            raise _only(group) from None
+            raise only_error(group) from None
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled; started means that the port is bound."""
@@ -172,7 +142,7 @@ class Swarm:
 
     def peers(self) -> list[PeerInfo]:
         """The admitted ones."""
-        return [_info(link) for link in self._chosen.values()]
+        return [link.info() for link in self._chosen.values()]
 
     def host_of(self, peer_id: str) -> str | None:
         """The IP address at the other end of the present connection."""
@@ -260,7 +230,7 @@ class Swarm:
                 "The peer closed the connection before it let us in.",
                 "It may be busy; try again.",
             )
-        return _info(link)
+        return link.info()
 
     async def drop(self, peer_id: str, why: str) -> None:
         """Close every connection to that peer; one that is looked for is found again."""
@@ -283,8 +253,7 @@ class Swarm:
         """Drop the peers whose verdict has expired; every `RECHECK_S` it happens by itself."""
         now = self._clock_ms()
         for link in self._chosen.values():
-            expires = link.ended.ours.expires_ms if link.ended else 0
-            if 0 < expires <= now:
+            if 0 < link.expires_ms <= now:
                 self._tasks.spawn(self.drop, link.peer_id, "its credential has expired")
 
     async def _recheck_loop(self) -> None:
@@ -322,23 +291,23 @@ class Swarm:
             self._dialler.lost(peer_id)
             self._on_gone(peer_id)
 
-    def _link(self, connection: Connection) -> _Link:
+    def _link(self, connection: Connection) -> Link:
         """Streams may come before the news of their connection, and after that of its end."""
         if connection.is_closed:
-            return self._links.get(connection) or _Link(connection)
-        return self._links.setdefault(connection, _Link(connection))
+            return self._links.get(connection) or Link(connection)
+        return self._links.setdefault(connection, Link(connection))
 
-    async def _close(self, link: _Link) -> None:
+    async def _close(self, link: Link) -> None:
         await link.connection.close()
         self.disconnected(link.connection)
 
-    async def _dismiss(self, link: _Link) -> None:
+    async def _dismiss(self, link: Link) -> None:
         await trio.sleep(DISMISS_S)
         await self._close(link)
 
     # -- admission
 
-    async def _welcome(self, link: _Link) -> None:
+    async def _welcome(self, link: Link) -> None:
         """See a new connection through its admission, or close it."""
         with trio.move_on_after(ADMISSION_S):
             if link.connection.outbound:
@@ -350,7 +319,7 @@ class Swarm:
         elif not link.admitted:
             await self._dismiss(link)
 
-    async def _introduce(self, link: _Link) -> None:
+    async def _introduce(self, link: Link) -> None:
         """Hold the conversation from our side; also to renew it."""
         stream = await self._open(link.connection, admission.PROTOCOL, ADMISSION_S)
         await self._talk(link, stream)
@@ -358,7 +327,7 @@ class Swarm:
     async def _serve_admission(self, connection: Connection, stream: PeerStream) -> None:
         await self._tasks.contain(self._talk, self._link(connection), self._framed(stream))
 
-    async def _talk(self, link: _Link, stream: Framed) -> None:
+    async def _talk(self, link: Link, stream: Framed) -> None:
         stream.limit = admission.MESSAGE_LIMIT
         check = functools.partial(self._check, link)
         ended = None
@@ -375,7 +344,7 @@ class Swarm:
             self._settle(link, ended)
             await stream.aclose()
 
-    def _check(self, link: _Link, hello: bytes) -> GateVerdict:
+    def _check(self, link: Link, hello: bytes) -> GateVerdict:
         """Our verdict; it holds from before the peer learns of it, or its first stream could
         come too early."""
         verdict = self._refusal(link.peer_id) or admission.ask(self._gate, link.peer_id, hello)
@@ -397,7 +366,7 @@ class Swarm:
             )
         return None
 
-    def _settle(self, link: _Link, ended: Ended) -> None:
+    def _settle(self, link: Link, ended: Ended) -> None:
         if link.connection not in self._links:
             return
         link.ended = ended
@@ -410,7 +379,7 @@ class Swarm:
         elif link.admitted_ms:  # it was admitted until now; `_welcome` sees to the others
             self._tasks.spawn(self._dismiss, link)
 
-    def _admit(self, link: _Link) -> None:
+    def _admit(self, link: Link) -> None:
         assert link.ended is not None
         peer_id, connection = link.peer_id, link.connection
         claimed = places.of_peer(link.ended.addresses, connection.address)
@@ -424,25 +393,15 @@ class Swarm:
         if known is None:
             self._chosen[peer_id] = link
             self._pubsub.attach(peer_id)
-            self._on_peer(_info(link))
-        elif self._prefers(connection, known.connection):
+            self._on_peer(link.info())
+        elif link.replaces(known, self.peer_id):
             self._chosen[peer_id] = link
             self._pubsub.attach(peer_id)
             self._tasks.spawn(self._dismiss, known)
         else:
             self._tasks.spawn(self._dismiss, link)
 
-    def _prefers(self, new: Connection, known: Connection) -> bool:
-        """Whether ``new`` takes the place of ``known``; both sides come to the same answer.
-
-        When both dialled at once, the connection dialled by the smaller peer id stays. Otherwise
-        the peer would not have dialled if the older connection was still of use to it.
-        """
-        if new.outbound == known.outbound or new.opened_at - known.opened_at > TOGETHER_S:
-            return True
-        return new.outbound == (self.peer_id < new.peer_id)
-
-    async def _live(self, link: _Link) -> None:
+    async def _live(self, link: Link) -> None:
         """Watch over an admitted connection until it is gone, or has to go."""
         connection = link.connection
         with link.life:
@@ -497,16 +456,3 @@ class Swarm:
         with trio.move_on_after(ADMISSION_S + DISMISS_S):
             await link.settled.wait()
         return link.ended
-
-
-def _info(link: _Link) -> PeerInfo:
-    connection = link.connection
-    return PeerInfo(link.peer_id, connection.address, link.admitted_ms, connection.verified)
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error itself where there is one only: nurseries wrap each in a group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
