@@ -268,6 +268,15 @@ def test_only_registrars_admit(ann: Person) -> None:
     assert roster.member(dora.address) is None
 
 
+def test_not_even_a_registrar_admits_who_did_not_sign(ann: Person, roster: Roster) -> None:
+    cleo, eve = Person("cleo"), Person("eve")
+    cleo.enrolment = replace(cleo.enrolment, owner_signature=eve.enrolment.owner_signature)
+    assert refused(roster, ann.admits(cleo, 3)) == "enrolment.signature"
+    eve = Person("eve", genesis("elsewhere"))
+    eve.enrolment = replace(eve.enrolment, mesh=genesis().mesh_id)
+    assert refused(roster, ann.admits(eve, 3)) == "enrolment.signature"
+
+
 def test_an_admission_record_of_other_shapes(ann: Person, roster: Roster) -> None:
     cleo = Person("cleo")
     right = Admission.make(cleo.enrolment, 3, START_MS, ann.agent)
