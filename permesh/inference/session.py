@@ -225,7 +225,7 @@ class RingError(PermeshError):
     """The ring cannot answer; ``stage`` is the index of the stage at fault, if one is known."""
 
     def __init__(self, code: str, message: str, stage: int | None = None) -> None:
-        super().__init__(code, message, "Ask again: another chain is tried.", http_status=502)
+        super().__init__(code, message, "Ask again in a moment.", http_status=502)
         self.stage = stage
 
 
