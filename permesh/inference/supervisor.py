@@ -31,6 +31,7 @@ CALL_SECONDS = 120.0  # for a call that names no deadline
 # a large model reads it from disk, which is why those two may take long.
 STUCK_SECONDS = 300.0
 STUCK_SECONDS_LONG = 3600.0
+WATCH_SECONDS = 5.0  # between two looks at whether it is
 LONG_OPERATIONS = frozenset({"load", "self_test"})
 MAX_PENDING = 256  # calls that wait for an answer; more means that nobody takes them
 FIRST_BACKOFF_SECONDS = 0.2
@@ -280,7 +281,7 @@ class Engine:
     async def _watch(self, process: trio.Process) -> None:
         """Kill an engine that has been on one operation for too long."""
         while True:
-            await trio.sleep(5)
+            await trio.sleep(WATCH_SECONDS)
             if not self._inflight:
                 continue
             long = self._inflight[0].op in LONG_OPERATIONS

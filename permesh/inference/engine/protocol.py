@@ -145,7 +145,7 @@ class Deframer:
         at = self._start + PREFIX.size
         try:
             fields = msgpack.unpackb(view[at : at + header_bytes], raw=False)
-        except msgpack.UnpackException as error:
+        except (ValueError, msgpack.UnpackException) as error:
             raise ValueError("a frame's header that is not msgpack") from error
         if not isinstance(fields, dict):
             raise ValueError("a frame's header that is not a map")
