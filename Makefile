@@ -42,7 +42,7 @@ bench: $(READY)
 constraints:
 	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
 	build/resolve/bin/python -m pip install --quiet '.[dev]'
-	build/resolve/bin/python -m pip freeze --exclude permesh --exclude-editable \
+	build/resolve/bin/python -m pip freeze --all --exclude permesh --exclude setuptools --exclude wheel \
 	  | grep -v '@' > constraints.txt
 
 clean:
