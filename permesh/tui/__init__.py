@@ -7,16 +7,25 @@ nothing else. Must never interpret another member's text as markup.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from pathlib import Path
+
+from permesh.errors import PermeshError
 
 
 def run(socket_path: Path) -> None:
     """Open the app on the daemon behind ``socket_path`` and return when the reader leaves.
 
-    Raises ``PermeshError`` if the path cannot be a socket. A missing daemon is no error: the app
-    says so and waits for it.
+    Raises ``PermeshError`` without a terminal, or if the path cannot be a socket. A missing daemon
+    is no error: the app says so and waits for it.
     """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise PermeshError(
+            "tui.no_terminal",
+            "The app needs a terminal to draw on.",
+            "Run it in one; in a script, use the other commands with --json.",
+        )
     asyncio.run(_run(socket_path))
 
 

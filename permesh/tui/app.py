@@ -46,23 +46,23 @@ class PermeshApp(App[None]):
     ) -> None:
         super().__init__()
         self.model = MeshModel(seen or Seen())
-        self._main = MainScreen(client, self.model, clock, backoff or Backoff())
+        self.main = MainScreen(client, self.model, clock, backoff or Backoff())
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = DARK.name
 
     def get_default_screen(self) -> Screen[None]:
-        return self._main
+        return self.main
 
     def action_toggle_theme(self) -> None:
         self.theme = LIGHT.name if self.current_theme.dark else DARK.name
 
     def watch_theme(self) -> None:
-        if self._main.is_mounted:
-            self._main.redraw()
+        if self.main.is_mounted:
+            self.main.redraw()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        main = self._main
+        main = self.main
         if screen is main:
             for view, title in VIEWS.items():
                 words = f"Go to {title.lower()}"

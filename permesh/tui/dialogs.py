@@ -14,12 +14,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Footer, Input, Static
+from textual.widgets import Button, Input, Static
 
 from permesh.display import clean, clean_line
 from permesh.errors import PermeshError
 from permesh.schema import Post, Room
 
+from .widgets.key_bar import KeyBar
 from .widgets.long_text import LongText
 from .words import ago, moment
 
@@ -52,7 +53,7 @@ class Reader(Dialog):
         with Vertical(classes="dialog -large"):
             yield LongText(self._post.text)
             yield Static(clean_line(f"post {self._post.id}"), classes="dim", markup=False)
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         post = self._post
@@ -87,7 +88,7 @@ class Confirm(Dialog):
             with Horizontal(classes="buttons"):
                 yield Button("Cancel (n)", id="cancel")
                 yield Button(f"{self._agree} (y)", id="agree", variant="primary")
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(".dialog").border_title = Content(self._title)
@@ -119,7 +120,7 @@ class NewRoom(Dialog):
             yield Static(id="problem", classes="problem", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Make the room (^s)", id="make", variant="primary")
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(".dialog").border_title = Content("New room")
@@ -171,7 +172,7 @@ class OneLine(Dialog):
             yield Static(self._about, markup=False)
             with VerticalScroll(classes="line"):
                 yield Static(clean_line(self.line), markup=False)
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(".dialog").border_title = Content(self._title)
@@ -195,7 +196,7 @@ class Help(Dialog):
             half = len(self._groups) // 2
             for groups in (self._groups[:half], self._groups[half:]):
                 yield Static(_key_table(groups), classes="help-column", markup=False)
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         frame = self.query_one(".dialog")

@@ -29,6 +29,8 @@ from .widgets.post_list import PostList
 from .widgets.room_list import RoomList
 from .words import plural
 
+NO_ROOMS = "No rooms yet.\n\nPress n to\nmake one."
+FIRST_ROOM = "Rooms are where members talk.\nPress n to make the first one."
 MAX_WINDOWS = 8  # rooms whose posts are kept, so that going back is at once
 
 
@@ -99,6 +101,8 @@ class ForumView(Horizontal):
             liveliest = max(self._model.rooms.values(), key=lambda room: room.last_post_ms)
             self.open(liveliest.id)
             return
+        if self.open_room is None:
+            self._show_posts()
         self._mark_seen()
         self._show_rooms()
         self._show_head()
@@ -166,7 +170,9 @@ class ForumView(Horizontal):
 
     def _show_rooms(self) -> None:
         rooms = [(room, self._model.unread(room)) for room in self._model.sorted_rooms()]
-        self.query_one(RoomList).show_rooms(rooms, self._open)
+        listed = self.query_one(RoomList)
+        listed.say_when_empty(NO_ROOMS if self._model.status else "")
+        listed.show_rooms(rooms, self._open)
 
     def _show_room(self) -> None:
         self._show_head()
@@ -197,8 +203,9 @@ class ForumView(Horizontal):
 
     def _show_posts(self) -> None:
         posts, window, room = self.query_one(PostList), self._window, self.open_room
+        posts.can_write = room is not None
         if window is None or room is None:
-            posts.say_when_empty("Rooms are where members talk.\nPress n to make the first one.")
+            posts.say_when_empty(FIRST_ROOM if self._model.status else "Waiting for the daemon…")
             return
         if window.loaded:
             posts.say_when_empty("Nothing here yet.\nPress c to write the first post.")
@@ -274,6 +281,12 @@ class ForumView(Horizontal):
             draft = self._drafts.of(self._open)
             if not draft.sending:
                 draft.text = self.query_one(Composer).text
+
+    def unsent(self) -> list[str]:
+        """The names of the rooms with something written and not sent."""
+        self._keep_draft()
+        written = {id for id, draft in self._drafts.by_room.items() if draft.text.strip()}
+        return [room.name for room in self._model.sorted_rooms() if room.id in written]
 
     def on_post_list_compose_wanted(self, event: PostList.ComposeWanted) -> None:
         event.stop()

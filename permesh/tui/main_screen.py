@@ -13,22 +13,24 @@ from pydantic import BaseModel
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Footer
+from textual.widgets import ContentSwitcher
 
-from permesh.display import clean
+from permesh.display import clean, clean_line
 from permesh.errors import PermeshError
 from permesh.schema import Post
 
 from .card import own_card
-from .dialogs import Help, KeyHelp, NewRoom, OneLine
+from .dialogs import Confirm, Help, KeyHelp, NewRoom, OneLine
 from .forum_view import ForumView
 from .link import Backoff, follow
 from .members_view import MembersView
 from .model import MAX_MEMBERS, MAX_ROOMS, MeshModel, Part
 from .ports import Clock, MeshClient
 from .widgets.card_view import CardView
+from .widgets.key_bar import KeyBar
 from .widgets.member_list import MemberList
 from .widgets.mesh_view import MeshView
 from .widgets.post_list import PostList
@@ -104,7 +106,7 @@ class MainScreen(Screen[None]):
         ),
         Binding("t", "app.toggle_theme", "Light or dark", show=False),
         Binding("question_mark", "screen.help", "Help", key_display="?"),
-        Binding("q", "app.quit", "Quit"),
+        Binding("q", "screen.leave", "Quit"),
     ]
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - declared without ClassVar in Screen
         (0, "-narrow"),
@@ -122,7 +124,7 @@ class MainScreen(Screen[None]):
         self._backoff = backoff
         self._changed = Part.NONE
         self._posts_changed = False
-        self._gathering = False
+        self.gathering = False
 
     def compose(self) -> ComposeResult:
         yield TopBar()
@@ -132,7 +134,7 @@ class MainScreen(Screen[None]):
             yield MembersView(self._client, self._model, self._clock, id="members")
             yield MeshView(self._model, self._clock, id="mesh")
             yield CardView(id="card", hint="Asking the daemon for your card…")
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(PostList).focus()
@@ -153,15 +155,15 @@ class MainScreen(Screen[None]):
 
     def _gather(self, part: Part) -> None:
         self._changed |= part
-        if not self._gathering:
-            self._gathering = True
+        if not self.gathering:
+            self.gathering = True
             self.set_timer(GATHER_SECONDS, self._draw)
 
     def _draw(self) -> None:
         """Draw what changed since the last time, and ask for what events do not carry."""
         changed, self._changed = self._changed, Part.NONE
         posts_changed, self._posts_changed = self._posts_changed, False
-        self._gathering = False
+        self.gathering = False
         if Part.ROOMS in changed:
             self._forum.rooms_changed()
         if posts_changed:
@@ -173,6 +175,7 @@ class MainScreen(Screen[None]):
             return
         if Part.LINK in changed:
             self._forum.refetch()
+        if Part.LISTS in changed:
             self._complete_lists()
         if changed & (Part.SPANS | Part.LINK):
             self._fetch_models()
@@ -198,7 +201,7 @@ class MainScreen(Screen[None]):
 
     @work(group="lists", exclusive=True)
     async def _complete_lists(self) -> None:
-        """A snapshot may hold only the beginning of long lists."""
+        """Ask for rooms and members: a snapshot may hold only the beginning of long lists."""
         held = dict(self._model.rooms), dict(self._model.members)
         try:
             rooms = await self._client.rooms(None, LIST_PAGE)
@@ -259,6 +262,21 @@ class MainScreen(Screen[None]):
 
     def action_help(self) -> None:
         self.app.push_screen(Help(KEY_HELP))
+
+    def action_leave(self) -> None:
+        """Leave; with something half written only after a question."""
+        rooms = self._forum.unsent()
+        if not rooms:
+            self.app.exit()
+            return
+        names = ", ".join(f"#{clean_line(name)}" for name in rooms)
+        question = Confirm("Leave?", Content(f"What you wrote in {names} is not sent."), "Leave")
+
+        def answered(leave: bool | None) -> None:
+            if leave:
+                self.app.exit()
+
+        self.app.push_screen(question, answered)
 
     def redraw(self) -> None:
         """Colours changed: draw everything anew."""

@@ -32,8 +32,9 @@ class Part(Flag):
     ROOMS = auto()
     MEMBERS = auto()
     SPANS = auto()
+    LISTS = auto()  # rooms and members have to be asked for
     LINK = auto()
-    ALL = STATUS | ROOMS | MEMBERS | SPANS | LINK
+    ALL = STATUS | ROOMS | MEMBERS | SPANS | LISTS | LINK
 
 
 @dataclass
@@ -58,8 +59,9 @@ class MeshModel:
             self.status = data
             return Part.STATUS | Part.MEMBERS
         if isinstance(data, Room):
+            # Its count may hold posts whose own events are still to come, and would count twice.
             self.take_rooms([data])
-            return Part.ROOMS
+            return Part.ROOMS | Part.LISTS
         if isinstance(data, Member):
             self.take_members([data])
             return Part.MEMBERS

@@ -390,7 +390,7 @@ def lived_in_mesh() -> MemoryMesh:
     mesh.add_member("dune", "AGT-0004", online=False)
     mesh.add_member("ember", "", "pending")
     lobby = mesh.add_room("lobby", "Where everyone arrives")
-    inference = mesh.add_room("inference", "Measuring the split")
+    inference = mesh.add_room("inference", "Who serves what, and how it goes")
     notes = mesh.add_room("field-notes")
 
     def ago(minutes: int) -> int:
@@ -404,29 +404,28 @@ def lived_in_mesh() -> MemoryMesh:
     dune = mesh.add_post(lobby, "dune", "Away until Thursday; my span goes with me.", None,
                          ago(2 * 1440))  # fmt: skip
     mesh.add_post(lobby, "cobalt", "I can take 12:18 meanwhile.", dune, ago(2 * 1440 - 12))
-    ring = mesh.add_post(
+    free = mesh.add_post(
         inference,
         "beryl",
-        "Has anybody timed the ring against one process? I get 41 tokens/s through the three "
-        "of us and 44 alone, same weights, same dtype.",
+        "I have 16 GiB free until tomorrow. Which layers does nobody serve yet? I would rather "
+        "fill a gap than repeat what somebody else holds.",
         None,
         ago(52),
     )
-    answer = mesh.add_post(
+    gap = mesh.add_post(
         inference,
         "atlas",
-        "0.93 then. The rest is one and a half round trips per token; the first token costs "
-        "1.1 times.",
-        ring,
+        "Of Qwen3-8B, 18:24 is missing: cobalt holds the layers before it, you the ones after.",
+        free,
         ago(47),
     )
-    mesh.add_post(inference, "cobalt", "On wifi it drops to 0.7. Cable helps.", answer, ago(33))
-    mesh.add_post(inference, "beryl", "Then I am glad of the cable.", answer, ago(31))
+    mesh.add_post(inference, "cobalt", "I could go up to 20 if that helps.", gap, ago(33))
+    mesh.add_post(inference, "beryl", "Thanks, it fits here. Fetching it now.", gap, ago(31))
     mesh.add_post(
         inference,
         "cobalt",
-        "I serve 12:18 since this morning:\n\n"
-        "    permesh model serve smollm2-135m --layers 12:18\n\n"
+        "12:26 of the small one is up since this morning:\n\n"
+        "    permesh model serve smollm2-135m --layers 12:26\n\n"
         "Ask away.",
         None,
         ago(4),

@@ -22,6 +22,7 @@ from .memory_mesh import NOW, MemoryMesh
 Given = ParamSpec("Given")
 QUICK = Backoff(first=0.01, most=0.02)
 TRIES = 150
+ASKING = {"newest", "older", "send", "lists", "models", "card", "invite", "make"}
 
 
 def played(scene: Callable[Given, Awaitable[None]]) -> Callable[Given, None]:
@@ -51,12 +52,10 @@ async def opened(
 async def settle(pilot: Pilot[None]) -> None:
     """Let workers, gathered events and drawings come to rest; the stream of events stays."""
     app = pilot.app
-    app.query_one(PostText).cursor_blink = False
-    for _ in range(3):
-        await pilot.pause(GATHER_SECONDS)
-        asking = [worker for worker in app.workers if worker.group not in ("link", "admit")]
-        if asking:
-            await app.workers.wait_for_complete(asking)
+    await pilot.pause()
+    app.main.query_one(PostText).cursor_blink = False
+    while app.main.gathering or any(worker.group in ASKING for worker in app.workers):
+        await pilot.pause(GATHER_SECONDS / 5)
     await pilot.pause()
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from permesh.errors import PermeshError
 from permesh.tui.link import Backoff, follow
 from permesh.tui.widgets.composer import Composer
@@ -89,30 +87,21 @@ async def test_nothing_waits_for_a_daemon_that_does_not_answer():
         assert "Away until Thursday" in shown(pilot)
 
 
-@pytest.mark.parametrize(
-    ("state", "words"),
-    [
-        ("none", "This home belongs to no mesh yet."),
-        ("pending", "A registrar has to let you in."),
-        ("refused", "The mesh refused this member."),
-    ],
-)
 @played
-async def test_outside_of_a_mesh_the_banner_says_what_comes_next(state, words):
-    mesh = MemoryMesh()
-    mesh.mesh_state, mesh.detail = state, "Because of tests."
-    async with opened(mesh) as pilot:
-        lines = shown(pilot)
-        assert words in lines
-        assert "Because of tests." in lines
-
-
-@played
-async def test_without_a_mesh_and_a_reason_the_banner_says_how_to_found_one():
+async def test_outside_of_a_mesh_the_banner_says_what_comes_next():
     mesh = MemoryMesh()
     mesh.mesh_state = "none"
     async with opened(mesh) as pilot:
         assert "Found one with: permesh mesh create NAME" in shown(pilot)
+        for state, words in (
+            ("pending", "A registrar has to let you in."),
+            ("refused", "The mesh refused this member."),
+            ("none", "This home belongs to no mesh yet."),
+        ):
+            mesh.mesh_state, mesh.detail = state, f"Because {state}."
+            mesh.push("status", mesh.snapshot().status)
+            await until(pilot, lambda words=words: words in shown(pilot))
+            assert f"Because {state}." in shown(pilot)
 
 
 def test_attempts_slow_down_to_a_limit():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from permesh.errors import PermeshError
 from permesh.tui.dialogs import NewRoom, Reader
 from permesh.tui.posts import MAX_POSTS, PAGE
@@ -29,24 +31,19 @@ def room_named(mesh: MemoryMesh, name: str):
 
 
 @played
-async def test_opens_on_the_liveliest_room_at_its_end():
-    async with opened(lived_in_mesh()) as pilot:
+async def test_opens_on_the_liveliest_room_with_replies_indented():
+    async with opened(lived_in_mesh(), (120, 36)) as pilot:
         screen = shown(pilot)
 
     assert "# inference  5 posts" in screen
-    assert "Ask away." in screen
-    assert "field-notes  2" in screen
-
-
-@played
-async def test_replies_are_indented():
-    async with opened(lived_in_mesh(), (120, 36)) as pilot:
-        lines = shown(pilot).splitlines()
-
-    at = {name: next(line.index(name) for line in lines if name in line)
-          for name in ("Has anybody", "0.93 then", "On wifi")}  # fmt: skip
-    assert at["0.93 then"] == at["Has anybody"] + 2
-    assert at["On wifi"] == at["Has anybody"] + 4
+    assert re.search(r"field-notes +2", screen)
+    column = {}
+    for words in ("I have 16 GiB", "Of Qwen3-8B", "I could go", "Ask away."):
+        line = next(line for line in screen.splitlines() if words in line)
+        column[words] = line.index(words)
+    assert column["Of Qwen3-8B"] == column["I have 16 GiB"] + 2
+    assert column["I could go"] == column["I have 16 GiB"] + 4
+    assert column["Ask away."] == column["I have 16 GiB"]
 
 
 @played
@@ -67,82 +64,63 @@ async def test_opening_a_room_marks_it_as_seen_and_remembers_it(tmp_path):
 
 
 @played
-async def test_brackets_walk_through_the_rooms():
+async def test_brackets_and_clicks_go_from_room_to_room():
     async with opened(lived_in_mesh()) as pilot:
-        await pilot.press("right_square_bracket")
-        await settle(pilot)
-        assert "# lobby  5 posts" in shown(pilot)
-        await pilot.press("right_square_bracket")
+        for pressed, head in (
+            ("right_square_bracket", "# lobby  5 posts"),
+            ("right_square_bracket", "# field-notes  2 posts"),
+            ("left_square_bracket", "# lobby  5 posts"),
+        ):
+            await pilot.press(pressed)
+            await settle(pilot)
+            assert head in shown(pilot)
+        await pilot.click(RoomList, offset=(5, 1))
         await settle(pilot)
         assert "# field-notes  2 posts" in shown(pilot)
-        await pilot.press("left_square_bracket")
+        await pilot.click(RoomList, offset=(5, 0))  # above the first room
+        await pilot.click(RoomList, offset=(5, 12))  # below the last one
         await settle(pilot)
-        assert "# lobby  5 posts" in shown(pilot)
-
-
-@played
-async def test_a_click_opens_a_room():
-    async with opened(lived_in_mesh()) as pilot:
-        await pilot.click(RoomList, offset=(5, 3))
-        await settle(pilot)
-        assert "# lobby  5 posts" in shown(pilot)
+        assert "# field-notes  2 posts" in shown(pilot)
 
 
 @played
 async def test_a_post_is_written_and_sent():
     mesh = lived_in_mesh()
+    kept = mesh.post_list[room_named(mesh, "inference").id]
     async with opened(mesh) as pilot:
-        await write(pilot, "two\nlines")
+        await write(pilot, "two")
+        await pilot.press("enter")
+        pilot.app.query_one(PostText).insert("lines")
+        await settle(pilot)
+        assert len(kept) == 5
         await pilot.press("ctrl+s")
         await settle(pilot)
 
-        sent = mesh.post_list[room_named(mesh, "inference").id][-1]
-        assert (sent.text, sent.reply_to) == ("two\nlines", None)
+        assert (kept[-1].text, kept[-1].reply_to) == ("two\nlines", None)
         assert texts(pilot).count("two\nlines") == 1
         assert pilot.app.query_one(Composer).text == ""
-        assert pilot.app.query_one(PostList).selected.post.id == sent.id
+        assert pilot.app.query_one(PostList).selected.post.id == kept[-1].id
 
 
 @played
-async def test_r_replies_to_the_selected_post():
+async def test_r_replies_to_the_selected_post_unless_told_otherwise():
     mesh = lived_in_mesh()
+    kept = mesh.post_list[room_named(mesh, "inference").id]
     async with opened(mesh) as pilot:
         await pilot.press("up", "up", "r")
         answered = pilot.app.query_one(PostList).selected.post
         await pilot.pause()
         assert f"↳ {answered.author_name}" in shown(pilot)
         pilot.app.query_one(PostText).insert("yes")
-        await pilot.press("ctrl+s")
+        await pilot.press("ctrl+enter")
         await settle(pilot)
+        assert kept[-1].reply_to == answered.id
 
-    assert mesh.post_list[answered.room][-1].reply_to == answered.id
-
-
-@played
-async def test_a_reply_can_become_an_ordinary_post():
-    mesh = lived_in_mesh()
-    async with opened(mesh) as pilot:
         await pilot.press("r", "ctrl+r")
         pilot.app.query_one(PostText).insert("a new thought")
         await pilot.press("ctrl+s")
         await settle(pilot)
-
-    assert mesh.post_list[room_named(mesh, "inference").id][-1].reply_to is None
-
-
-@played
-async def test_ctrl_enter_sends_and_enter_does_not():
-    mesh = lived_in_mesh()
-    async with opened(mesh) as pilot:
-        await write(pilot, "one")
-        await pilot.press("enter")
-        await settle(pilot)
-        assert len(mesh.post_list[room_named(mesh, "inference").id]) == 5
-        pilot.app.query_one(PostText).insert("two")
-        await pilot.press("ctrl+enter")
-        await settle(pilot)
-
-    assert mesh.post_list[room_named(mesh, "inference").id][-1].text == "one\ntwo"
+        assert (kept[-1].text, kept[-1].reply_to) == ("a new thought", None)
 
 
 @played
@@ -181,33 +159,22 @@ async def test_a_refused_post_keeps_the_draft_and_says_why():
 
 
 @played
-async def test_while_a_post_is_on_its_way_it_is_not_sent_twice():
-    mesh = lived_in_mesh()
-    async with opened(mesh) as pilot:
-        await write(pilot, "once")
-        mesh.gate.clear()
-        await pilot.press("ctrl+s", "ctrl+s")
-        await pilot.pause()
-        assert "Sending…" in shown(pilot)
-        mesh.gate.set()
-        await settle(pilot)
-
-    assert mesh.calls.count("post inference") == 1
-
-
-@played
-async def test_a_post_sent_while_reading_elsewhere_does_not_touch_that_rooms_draft():
+async def test_a_post_on_its_way_is_sent_once_and_leaves_other_drafts_alone():
     mesh = lived_in_mesh()
     async with opened(mesh) as pilot:
         await write(pilot, "for inference")
         mesh.gate.clear()
-        await pilot.press("ctrl+s", "escape", "right_square_bracket")
+        await pilot.press("ctrl+s", "ctrl+s")
+        await pilot.pause()
+        assert "Sending…" in shown(pilot)
+        await pilot.press("escape", "right_square_bracket")
         await write(pilot, "for lobby")
         mesh.gate.set()
         await settle(pilot)
 
         assert pilot.app.query_one(Composer).text == "for lobby"
         assert mesh.post_list[room_named(mesh, "inference").id][-1].text == "for inference"
+        assert mesh.calls.count("post inference") == 1
 
 
 @played
@@ -327,6 +294,10 @@ async def test_enter_reads_a_long_post_whole():
     mesh.add_post(room_named(mesh, "lobby"), "beryl", "\n".join(f"line {at}" for at in range(90)))
     async with opened(mesh) as pilot:
         assert "the whole post: enter" in shown(pilot)
+        await pilot.press("y")
+        await pilot.pause()
+        assert pilot.app.clipboard.endswith("line 89")
+        pilot.app.copy_to_clipboard("")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, Reader))
         await pilot.press("end")
@@ -335,14 +306,6 @@ async def test_enter_reads_a_long_post_whole():
         await pilot.pause()
         assert pilot.app.clipboard.endswith("line 89")
         assert pilot.app.query_one(PostList).has_focus
-
-
-@played
-async def test_y_copies_the_selected_post():
-    async with opened(lived_in_mesh()) as pilot:
-        await pilot.press("y")
-        await pilot.pause()
-        assert pilot.app.clipboard.endswith("Ask away.")
 
 
 @played
@@ -368,6 +331,11 @@ async def test_n_makes_a_room_and_opens_it():
     async with opened(mesh) as pilot:
         await pilot.press("n")
         await until(pilot, lambda: isinstance(pilot.app.screen, NewRoom))
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "needs a name" in shown(pilot))
+        assert not any(call.startswith("create") for call in mesh.calls)
+        await pilot.press("escape", "n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewRoom))
         await pilot.press(*"Bad!", "enter", "enter")
         await until(pilot, lambda: "cannot be called" in shown(pilot))
         await pilot.press("shift+tab", *["backspace"] * 4, *"den", "ctrl+s")
@@ -377,18 +345,3 @@ async def test_n_makes_a_room_and_opens_it():
         assert "Press c to write the first post." in shown(pilot)
 
     assert room_named(mesh, "den").creator == mesh.agent
-
-
-@played
-async def test_a_room_without_a_name_is_not_asked_for():
-    mesh = lived_in_mesh()
-    async with opened(mesh) as pilot:
-        await pilot.press("n")
-        await until(pilot, lambda: isinstance(pilot.app.screen, NewRoom))
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: "needs a name" in shown(pilot))
-        await pilot.press("escape")
-        await pilot.pause()
-        assert not isinstance(pilot.app.screen, NewRoom)
-
-    assert not any(call.startswith("create") for call in mesh.calls)

@@ -11,17 +11,21 @@ from .memory_mesh import MemoryMesh, lived_in_mesh
 from .shots import SCENES, SIZES, keys
 from .stage import make_app
 
+NARROW, WIDE = SIZES
 
-@pytest.mark.parametrize("size", SIZES, ids=["narrow", "wide"])
-@pytest.mark.parametrize("scene", [scene for scene in SCENES if scene != "light"])
-def test_screen(scene, size, snap_compare):
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_narrow(scene, snap_compare):
     app = make_app(lived_in_mesh())
 
-    assert snap_compare(app, terminal_size=size, run_before=SCENES[scene])
+    assert snap_compare(app, terminal_size=NARROW, run_before=SCENES[scene])
 
 
-def test_light(snap_compare):
-    assert snap_compare(make_app(lived_in_mesh()), run_before=SCENES["light"])
+@pytest.mark.parametrize("scene", ["rooms", "mesh"])
+def test_wide(scene, snap_compare):
+    app = make_app(lived_in_mesh())
+
+    assert snap_compare(app, terminal_size=WIDE, run_before=SCENES[scene])
 
 
 def test_empty_mesh(snap_compare):

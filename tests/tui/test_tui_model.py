@@ -56,6 +56,20 @@ def test_a_room_that_shrank_is_not_unread_for_ever():
     assert model.unread(model.rooms[room.id]) == 1
 
 
+def test_a_new_room_asks_for_counts_that_hold_what_its_events_repeat():
+    mesh = lived_in_mesh()
+    model = folded(mesh)
+    room = mesh.add_room("new")
+    post = mesh.add_post(room, "beryl", "hi")
+
+    changed = model.apply(mesh.room_list[room.id])
+    model.apply(post)
+    assert Part.LISTS in changed
+    model.take_rooms([mesh.room_list[room.id]])
+
+    assert model.rooms[room.id].posts == 1
+
+
 def test_posts_of_rooms_that_are_not_known_change_nothing():
     mesh = lived_in_mesh()
     model = folded(mesh)

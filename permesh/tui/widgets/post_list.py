@@ -69,6 +69,7 @@ class PostList(RowList):
         self._wrapped: dict[tuple[str, int], list[Content]] = {}
         self._top_text = ""
         self.has_older = False
+        self.can_write = False
 
     @property
     def selected(self) -> Row | None:
@@ -104,6 +105,7 @@ class PostList(RowList):
         """Show nothing, so that what is shown next begins at its end."""
         self._rows, self.has_older, self.following = {}, False, True
         self.show_keys([], stay=False)
+        self.refresh_bindings()
 
     # Looks
 
@@ -158,6 +160,19 @@ class PostList(RowList):
         return lines
 
     # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "compose":
+            return self.can_write
+        if action in ("reply", "choose"):
+            return self.cursor is not None
+        return super().check_action(action, parameters)
+
+    def select(self, key: str | None, *, reveal: bool = True) -> None:
+        first = self.cursor is None
+        super().select(key, reveal=reveal)
+        if first:  # now there is something to reply to
+            self.refresh_bindings()
 
     def action_compose(self) -> None:
         self.post_message(self.ComposeWanted(None))

@@ -18,7 +18,7 @@ class RoomList(RowList):
     """One line a room. ``open_room`` is the one whose posts are shown."""
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id, empty="No rooms yet.\n\nPress n to\nmake one.")
+        super().__init__(id=id)
         self._rooms: dict[str, tuple[Room, int]] = {}
         self.open_room: str | None = None
 

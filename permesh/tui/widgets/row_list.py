@@ -165,7 +165,8 @@ class RowList(ScrollView, can_focus=True):
             return Strip.blank(width, self.visual_style.rich_style)
         lines = self._lines.get(at)
         if lines is None:
-            lines = self._lines[at] = self.lines_of(at, width - GUTTER)
+            # As laid out, not as wide as now: a new size is drawn before `on_resize` hears of it.
+            lines = self._lines[at] = self.lines_of(at, max(1, self._laid_out_width - GUTTER))
         content = lines[line - self._starts[at]]
         if self.keys[at] != self._cursor_key:
             return self._strip(Content.assemble("  ", content), width, self.visual_style)
