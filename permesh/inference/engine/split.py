@@ -28,10 +28,7 @@ Place = tuple[Layer, str]  # a module and its key for the list of layers
 Value = (
     Any  # what one layer hands to the next: an array, or a flat tuple or list of arrays and None
 )
-START_EVERY = 2  # layers from one start of computing to the next
 SEQUENCE = -1  # in a template's shape: this dimension is the number of positions
-
-start_computing: Any = mx.async_eval  # MLX has it unannotated
 
 
 def kind_of(model: Layer) -> str:
@@ -262,18 +259,6 @@ class _Tap(_Proxy):
         raise _Tapped(self._module(*args, **kwargs))
 
 
-class _Starter(_Proxy):
-    """A held layer whose output is set computing at once, while the next layers are being built.
-
-    Building 10 layers takes 3 ms of a decode step's 20 here, in which a core would be idle.
-    """
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        out = self._module(*args, **kwargs)
-        start_computing(out)
-        return out
-
-
 class Stage:
     """Layers ``[first, last)`` of a model, ready to run on any number of cache lists.
 
@@ -292,9 +277,6 @@ class Stage:
         kind = kind_of(model)
         stage: list[Any] = [_Stub(layer, kind, self._received) for layer in anatomy.layers[:first]]
         stage += anatomy.layers[first:last]
-        # Not the last: its output may be left out, as in prefill before the head.
-        for number in range(first + 1, last - 1, START_EVERY):
-            stage[number] = _Starter(anatomy.layers[number], kind)
         if last < count:
             stage[-1] = _Tap(anatomy.layers[last - 1], kind)
         stage += [_Proxy(layer, kind) for layer in anatomy.layers[last:]]
