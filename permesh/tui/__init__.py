@@ -36,6 +36,8 @@ async def _run(socket_path: Path) -> None:
     from .seen import FILE_NAME, Seen
 
     seen = Seen(socket_path.parent / FILE_NAME)
-    async with AsyncClient(socket_path) as client:
-        await PermeshApp(client, lambda: time.time_ns() // 1_000_000, seen).run_async()
-    seen.save()
+    try:
+        async with AsyncClient(socket_path) as client:
+            await PermeshApp(client, lambda: time.time_ns() // 1_000_000, seen).run_async()
+    finally:
+        seen.save()
