@@ -7,12 +7,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-import pytest
-from rich.console import Console
-
 from permesh.config import Home
-from permesh.demo import Demo, Member, stop
-from permesh.errors import PermeshError
+from permesh.demo import Member
 
 from .test_fleet import command, refusal
 
@@ -79,22 +75,3 @@ def test_a_wrong_passphrase_opens_nothing(root: Path) -> None:
     assert status == 1
     assert "passphrase" in said
     assert len(said.strip().splitlines()) == 1
-
-
-def test_a_stranger_stays_outside(root: Path, fleet: Demo) -> None:
-    """Asking to be let in is all that it can do; it neither reads nor writes."""
-    stranger = Member("stray", Home(root / "stray"), fleet.atlas.environment)
-    stranger.run("init", "--name", "stray")
-    stranger.run("mesh", "join", fleet.atlas.client.invite().line)
-    outside = Demo(root, fleet.models, Console(quiet=True))
-    outside.members = [stranger]
-    try:
-        stranger.start()
-        with pytest.raises(PermeshError, match="not a member"):
-            stranger.client.create_room("mine")
-        status = stranger.client.status()
-        assert status.peers == []
-        assert stranger.client.rooms().items == []
-        assert all(peer.name != "stray" for peer in fleet.atlas.client.status().peers)
-    finally:
-        stop(outside)

@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 from functools import partial
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from permesh import schema
-from permesh.demo import Demo, Member, wait_for
+from permesh.config import Home
+from permesh.demo import Demo, Member, stop, wait_for
 from permesh.errors import PermeshError
 from tests.compute import tiny
 
@@ -219,3 +222,22 @@ def test_a_truncated_model_is_refused(fleet: Demo) -> None:
     weights = fleet.models / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "model fetch cut" in refusal(fleet.birch, "model", "serve", "cut", "--layers", "2:4")
+
+
+def test_a_stranger_stays_outside(root: Path, fleet: Demo) -> None:
+    """Asking to be let in is all that it can do; it neither reads nor writes."""
+    stranger = Member("stray", Home(root / "stray"), fleet.atlas.environment)
+    stranger.run("init", "--name", "stray")
+    stranger.run("mesh", "join", fleet.atlas.client.invite().line)
+    outside = Demo(root, fleet.models, Console(quiet=True))
+    outside.members = [stranger]
+    try:
+        stranger.start()
+        with pytest.raises(PermeshError, match="not a member"):
+            stranger.client.create_room("mine")
+        status = stranger.client.status()
+        assert status.peers == []
+        assert stranger.client.rooms().items == []
+        assert all(peer.name != "stray" for peer in fleet.atlas.client.status().peers)
+    finally:
+        stop(outside)
