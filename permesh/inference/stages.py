@@ -214,8 +214,8 @@ class Stages:
             except LaneLost:
                 return await self._parted(live, LOST_PREVIOUS)
             actions = session.step(header, len(payload), clock_ms())
-            if not isinstance(actions[0], Forward):
-                return actions
+            if not (actions and isinstance(actions[0], Forward)):
+                return actions  # nothing at all when the session had ended before the step came
             assert engine is not None  # no session runs before it
             step = actions[0].step
             reply = await engine.call(
