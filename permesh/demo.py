@@ -319,6 +319,7 @@ def run_demo(*, keep: bool, console: Console | None = None) -> None:
     base = "/tmp" if Path("/tmp").is_dir() else None
     root = Path(tempfile.mkdtemp(prefix="permesh-", dir=base))
     demo = Demo(root, models, console)
+    failed = False
     try:
         with _terminated_as_interrupt():
             fetch(demo)
@@ -329,15 +330,13 @@ def run_demo(*, keep: bool, console: Console | None = None) -> None:
             if keep:
                 _keep(demo)
     except PermeshError:
+        failed = True  # what the daemons wrote is what explains it
         console.print(f"\nThe homes and logs are left in {root}", highlight=False)
-        stop(demo)
         raise
-    except BaseException:
+    finally:
         stop(demo)
-        shutil.rmtree(root, ignore_errors=True)
-        raise
-    stop(demo)
-    shutil.rmtree(root, ignore_errors=True)
+        if not failed:
+            shutil.rmtree(root, ignore_errors=True)
 
 
 def fetch(demo: Demo) -> None:

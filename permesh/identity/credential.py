@@ -22,7 +22,6 @@ from .wallet import TypedMessage, Wallet, recover
 
 HOUR_MS = 3_600_000
 LIFE_MS = 72 * HOUR_MS
-RENEW_MS = LIFE_MS * 2 // 3
 # Members' clocks differ; more than this is a clock to be set, and is said so.
 SKEW_MS = 10 * 60_000
 MAX_STATEMENT_BYTES = 1024

@@ -12,9 +12,9 @@ from permesh import offline
 from permesh.config import Home
 from permesh.errors import PermeshError, Refused
 from permesh.events import EventBus, RecordsSaved
-from permesh.identity.credential import LIFE_MS, RENEW_MS, SKEW_MS
+from permesh.identity.credential import LIFE_MS, SKEW_MS
 from permesh.identity.genesis import Genesis, Invite, Registrar
-from permesh.identity.roster import CREDENTIAL, REQUEST
+from permesh.identity.roster import CREDENTIAL, REQUEST, Request
 from permesh.membership import Membership, Secrets, read_mesh
 from permesh.p2p.admission import GateVerdict
 from permesh.records import Record
@@ -95,6 +95,16 @@ def meet(one: Membership, other: Membership) -> tuple[GateVerdict, GateVerdict]:
     return found, heard
 
 
+async def asked(founder: Member, newcomer: Member) -> tuple[Membership, Membership, Request]:
+    """Both, met once: the newcomer's request is with the registrar."""
+    atlas, birch = await founder.open(), await newcomer.open()
+    await founder.settle()
+    meet(atlas, birch)
+    await founder.settle()
+    (request,) = atlas.roster.pending(founder.clock())
+    return atlas, birch, request
+
+
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
         with trio.fail_after(20):
@@ -153,11 +163,7 @@ def test_only_a_registrar_admits_and_only_one_agent_an_owner(
     founder: Member, newcomer: Member
 ) -> None:
     async def main() -> None:
-        atlas, birch = await founder.open(), await newcomer.open()
-        await founder.settle()
-        meet(atlas, birch)
-        await founder.settle()
-        (request,) = atlas.roster.pending(founder.clock())
+        atlas, birch, request = await asked(founder, newcomer)
         await atlas.admit(request)
         with pytest.raises(PermeshError, match="agent in the mesh already"):
             await atlas.admit(request)
@@ -200,7 +206,8 @@ def test_a_credential_is_renewed_at_two_thirds_of_its_life(founder: Member) -> N
         first = atlas.credential
         assert first.expires_ms - first.issued_ms == LIFE_MS == 72 * HOUR_MS
 
-        founder.clock.ms = first.issued_ms + RENEW_MS - 1
+        assert first.renews_ms - first.issued_ms == 48 * HOUR_MS
+        founder.clock.ms = first.renews_ms - 1
         await founder.settle()
         assert atlas.credential == first
 
@@ -211,7 +218,7 @@ def test_a_credential_is_renewed_at_two_thirds_of_its_life(founder: Member) -> N
             presented += 1
 
         atlas.on_renewed = present
-        founder.clock.ms = first.issued_ms + RENEW_MS
+        founder.clock.ms = first.renews_ms
         await founder.settle()
         second = atlas.credential
         assert second.epoch == first.epoch + 1
@@ -282,11 +289,7 @@ def test_another_meshs_member_is_a_stranger(founder: Member, tmp_path: Path) -> 
 
 def test_a_forged_admission_in_a_verdict_is_not_believed(founder: Member, newcomer: Member) -> None:
     async def main() -> None:
-        atlas, birch = await founder.open(), await newcomer.open()
-        await founder.settle()
-        meet(atlas, birch)
-        await founder.settle()
-        (request,) = atlas.roster.pending(founder.clock())
+        atlas, birch, request = await asked(founder, newcomer)
         await atlas.admit(request)
         good = atlas.check(birch.peer_id, birch.hello()).extra
         for position in range(0, len(good), 7):
