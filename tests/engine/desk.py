@@ -18,6 +18,7 @@ class Desk:
         answer, buffers = self.operations.do({"op": op, **fields}, memoryview(payload))
         if buffers:
             answer["payload"] = b"".join(bytes(buffer) for buffer in buffers)
+        self.operations.prepare()  # as the process does
         return answer
 
     def load(self, info: ModelInfo, first: int, last: int, *, ends: bool) -> str:

@@ -162,6 +162,15 @@ class Step:
     value: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A token to be computed, and what the first layers make of it: None where it is the last."""
+
+    token: mx.array
+    logprob: mx.array
+    value: Any
+
+
 class Ask:
     """What both kinds of asking share: the prompt's chunks, in order, and the words."""
 
@@ -210,6 +219,7 @@ class SplitAsk(Ask):
         self._head = Leg(loaded.stage(0, split[0]), limit)
         self._tail = Leg(loaded.stage(split[1], loaded.layers), limit)
         self._away: deque[tuple[int, int]] = deque()  # (start, positions) now in the ring
+        self._ahead: Choice | None = None  # made of what `_tail` has built ahead
 
     @property
     def broken(self) -> bool:
@@ -248,22 +258,33 @@ class SplitAsk(Ask):
             return Step(start=start)
         return self._choose(out, end)
 
-    def _choose(self, logits: mx.array, end: int) -> Step:
-        """Sample a token and set out with it, in one go: the ring waits for both."""
+    def prepare(self) -> None:
+        """Build the next step before the ring's answer is there, down to what follows from it."""
+        if self.finished or len(self._away) != 1 or self._away[0][0] < len(self.ids):
+            return
+        logits = self._tail.prepare()
+        if logits is not None and self._ahead is None:
+            self._ahead = self._build_choice(logits)
+
+    def _build_choice(self, logits: mx.array) -> Choice:
         logits = logits[:, -1, :]
         logprobs = logits - mx.logsumexp(logits, keepdims=True)
         chosen = self._sampler(logprobs)
         logprob = mx.take_along_axis(logprobs, chosen[:, None], axis=-1)
-        start_computing(chosen, logprob)
-        value = None
-        if self._writer.left > 1:
-            value = self._head.run(1, tokens=chosen[None])
-            start_computing(self.head_exit.parts(value))
-        step = self._say(int(chosen), float(logprob))
-        if self.finished or value is None:
+        value = self._head.run(1, tokens=chosen[None]) if self._writer.left > 1 else None
+        return Choice(chosen, logprob, value)
+
+    def _choose(self, logits: mx.array, end: int) -> Step:
+        """Sample a token and set out with it, in one go: the ring waits for both."""
+        choice, self._ahead = self._ahead or self._build_choice(logits), None
+        start_computing(choice.token, choice.logprob)
+        if choice.value is not None:
+            start_computing(self.head_exit.parts(choice.value))
+        step = self._say(int(choice.token), float(choice.logprob))
+        if self.finished or choice.value is None:
             return step
         self._away.append((end, 1))
-        return Step(step.token, step.text, None, step.logprob, end, value)
+        return Step(step.token, step.text, None, step.logprob, end, choice.value)
 
 
 class LocalAsk(Ask):

@@ -49,6 +49,7 @@ class Operations:
         self.models: dict[str, LoadedModel] = {}
         self.sessions: dict[str, Session] = {}
         self._tested: set[tuple[str, int, int]] = set()
+        self._stepped: str | None = None  # the session whose next step may be built ahead
         self._table: dict[str, Callable[[Fields, memoryview], Answer]] = {
             "load": self._load,
             "unload": self._unload,
@@ -90,6 +91,19 @@ class Operations:
             session = self.sessions.get(name)
             if session is not None and session.work.broken:
                 del self.sessions[name]
+
+    def prepare(self) -> None:
+        """Build the next step of the session that has just been answered; call it after every
+        answer is on its way, while other members compute. Never raises."""
+        name, self._stepped = self._stepped, None
+        session = self.sessions.get(name) if name is not None else None
+        if name is None or session is None or isinstance(session.work, LocalAsk):
+            return
+        try:
+            session.work.prepare()
+        except Exception:  # what a model's own code raises; the next step says `session.unknown`
+            traceback.print_exc()
+            del self.sessions[name]
 
     def _load(self, fields: Fields, _: memoryview) -> Answer:
         folder = Path(fields["model_dir"])
@@ -166,6 +180,7 @@ class Operations:
         if positions > 1:
             leg.settle(leg.stage.exit.parts(out))
         described, buffers = tensors.pack(out, leg.stage.exit)
+        self._stepped = fields["session"]
         return {"tensors": described, "milliseconds": _since(began)}, buffers
 
     def _close(self, fields: Fields, _: memoryview) -> Answer:
@@ -215,7 +230,9 @@ class Operations:
         value, positions = tensors.unpack(
             fields["tensors"], payload, ask.tail_entry, compute_dtype()
         )
-        return self._describe(ask, ask.step(fields["start"], value, positions), began, words=True)
+        step = ask.step(fields["start"], value, positions)
+        self._stepped = fields["session"]
+        return self._describe(ask, step, began, words=True)
 
     def _describe(
         self, ask: SplitAsk | LocalAsk, step: Step, began: float, *, words: bool

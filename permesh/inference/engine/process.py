@@ -45,6 +45,7 @@ def serve(link: socket.socket, operations: Operations) -> None:
             try:
                 answer, buffers = operations.do(fields, payload)
                 _send(link, {"ok": True, **answer, "id": number}, buffers)
+                operations.prepare()
             except PermeshError as error:
                 _send(link, {**_problem(error), "id": number}, [])
 
