@@ -28,6 +28,7 @@ Place = tuple[Layer, str]  # a module and its key for the list of layers
 Value = (
     Any  # what one layer hands to the next: an array, or a flat tuple or list of arrays and None
 )
+MILESTONE = 2  # layers from one to the next
 SEQUENCE = -1  # in a template's shape: this dimension is the number of positions
 
 
@@ -259,6 +260,19 @@ class _Tap(_Proxy):
         raise _Tapped(self._module(*args, **kwargs))
 
 
+class _Milestone(_Proxy):
+    """A held layer whose output is noted, so that computing can start there (see `Stage.run`)."""
+
+    def __init__(self, layer: Layer, kind: str, noted: list[Value]) -> None:
+        super().__init__(layer, kind)
+        self._noted = noted
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        out = self._module(*args, **kwargs)
+        self._noted.append(out)
+        return out
+
+
 class Stage:
     """Layers ``[first, last)`` of a model, ready to run on any number of cache lists.
 
@@ -277,6 +291,10 @@ class Stage:
         kind = kind_of(model)
         stage: list[Any] = [_Stub(layer, kind, self._received) for layer in anatomy.layers[:first]]
         stage += anatomy.layers[first:last]
+        self._noted: list[Value] = []
+        # Not the last: its output may be left out, as in prefill before the head.
+        for number in range(first, last - 1, MILESTONE):
+            stage[number] = _Milestone(anatomy.layers[number], kind, self._noted)
         if last < count:
             stage[-1] = _Tap(anatomy.layers[last - 1], kind)
         stage += [_Proxy(layer, kind) for layer in anatomy.layers[last:]]
@@ -319,6 +337,7 @@ class Stage:
             if tokens is None:
                 tokens = self._blanks[positions] = mx.zeros((1, positions), mx.int32)
         self._received.value = value
+        self._noted.clear()
         install(self._anatomy.places, self._stage)
         try:
             logits = self._model(tokens, cache=caches)
@@ -330,6 +349,16 @@ class Stage:
         finally:
             install(self._anatomy.places, self._whole)
             self._received.value = None
+
+    def take_milestones(self) -> list[Value]:
+        """What the last `run` built on its way, in order: values of every second layer or so.
+
+        Set computing one by one, they let the first layers run while MLX still walks through the
+        graph of the others.
+        """
+        taken = list(self._noted)
+        self._noted.clear()
+        return taken
 
     def _positions(self, value: Value) -> int:
         assert self.entry is not None

@@ -15,6 +15,8 @@ from permesh.errors import Refused
 from permesh.inference.engine.ahead import Blanks, writes_arrive
 from permesh.inference.engine.split import Stage, Value
 
+start_computing: Any = mx.async_eval  # MLX has it unannotated
+
 
 class Leg:
     """One session's caches for one stage; positions ``[0, length)`` are filled.
@@ -30,6 +32,7 @@ class Leg:
         self._caches, self._mine = stage.make_caches()
         self._blanks: Blanks | None = None  # in the form of one position, once one was seen
         self._ahead: Any = None  # the next position's result, built on the blanks
+        self._milestones: list[Value] = []  # on the way to it
 
     def seek(self, start: Any, positions: int) -> None:
         """Make ``start`` the next position, trimming what lies beyond; raises ``Refused``."""
@@ -81,6 +84,7 @@ class Leg:
         if self._ahead is None and self._blanks is not None and room and writes_arrive():
             assert self.stage.entry is not None
             self._ahead = self._build(None, self.stage.entry.build(self._blanks.parts))
+            self._milestones = self.stage.take_milestones()
         return self._ahead
 
     def _take_ahead(self, value: Value) -> Any:
@@ -89,6 +93,9 @@ class Leg:
         out, self._ahead = self._ahead, None
         try:
             self._blanks.fill(self.stage.entry.parts(value))
+            for milestone in self._milestones:
+                start_computing(milestone)
+            self._milestones.clear()
         except BaseException:
             self.broken = True
             raise
@@ -98,6 +105,7 @@ class Leg:
     def _forget_ahead(self) -> None:
         if self._ahead is not None:
             self._ahead = None
+            self._milestones.clear()
             for cache in self._mine:
                 cache.trim(1)
 
