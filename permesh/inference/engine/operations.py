@@ -93,7 +93,7 @@ class Operations:
                 del self.sessions[name]
 
     def prepare(self) -> None:
-        """Build the next step of the session that has just been answered; call it after every
+        """Build the next step of the session that was answered last; call it when every
         answer is on its way, while other members compute. Never raises."""
         name, self._stepped = self._stepped, None
         session = self.sessions.get(name) if name is not None else None
