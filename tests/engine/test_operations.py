@@ -293,3 +293,14 @@ def test_nothing_but_a_refusal_leaves_an_operation(
     with suppress(PermeshError):
         stage.ask(op, payload, **fields)
     assert stage.ask("stats")["models"]
+
+
+def test_a_session_whose_next_step_cannot_be_built_is_gone(
+    stage: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise ValueError("a model's own code")
+
+    monkeypatch.setattr("permesh.inference.engine.stage.Leg.prepare", fails)
+    forward(stage, 0)
+    assert refused(stage, 1) == "session.unknown"
