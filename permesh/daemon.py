@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
 import random
 import signal
 import sys
@@ -309,6 +310,7 @@ def run_daemon(
         mdns=mdns or config.network.mdns,
     )
     secrets = Secrets.unlock(home, passphrase)
+    os.umask(0o077)  # whatever the daemon writes is its user's alone, rotated logs included
     with lock_home(home):
         _start_log(home.log, log_level)
         try:

@@ -8,6 +8,7 @@ import click
 
 from permesh import schema
 from permesh.display import clean
+from permesh.errors import PermeshError
 
 from . import output
 from .forum import read_stdin
@@ -107,7 +108,8 @@ def model_list(face: Face) -> None:
     type=click.Choice(["auto", "local", "mesh"]),
     default="auto",
     show_default=True,
-    help="Who may compute: this member alone, the mesh, or whichever can.",
+    help="Who may compute: this member alone, the mesh, or (auto) the mesh where it can and "
+    "otherwise this member.",
 )
 @click.option("--explain", is_flag=True, help="Print who computed what, and what each got to see.")
 @json_option
@@ -130,6 +132,8 @@ def ask(
     Peers do not receive your text. A peer with the public weights can reconstruct it.
     """
     prompt = read_stdin() if prompt == "-" else prompt
+    if not prompt.strip():
+        raise PermeshError("prompt.empty", "The prompt has no text.", "Write a question.")
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": prompt})
     answer = _Answer()

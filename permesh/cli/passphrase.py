@@ -43,7 +43,7 @@ def _unreadable(descriptor: int, why: str) -> PermeshError:
     return PermeshError(
         "passphrase.unreadable",
         f"No passphrase came from file descriptor {descriptor}: {why}.",
-        "Give it as one line, for example: permesh daemon --passphrase-fd 0 < FILE",
+        "Give it as one line, for example with: --passphrase-fd 0 < FILE",
     )
 
 

@@ -156,8 +156,15 @@ def _no_chain(
 ) -> PermeshError:
     covered = {layer for span in spans for layer in range(span.first, span.last)}
     missing = [layer for layer in range(head, tail_from) if layer not in covered]
-    if not missing:  # the asker could run all but one layer itself, and nobody holds any
-        missing = list(range(1, layers - 1))
+    if not missing:
+        # The asker could run all but one layer itself, so any span in the middle will do.
+        return PermeshError(
+            "route.no_chain",
+            f"No connected member serves layers of {model}.",
+            f"Ask a member to run, for example: permesh model serve {model} "
+            f"--layers {_middle(layers)}",
+            http_status=503,
+        )
     return PermeshError(
         "route.no_chain",
         f"{name_layers(missing)} of {model} {'is' if len(missing) == 1 else 'are'} held by no "
@@ -165,6 +172,12 @@ def _no_chain(
         f"Ask a member to run: permesh model serve {model} --layers {missing[0]}:{missing[-1] + 1}",
         http_status=503,
     )
+
+
+def _middle(layers: int) -> str:
+    """A span that leaves the asker some layers at both ends."""
+    first = max(1, layers // 5)
+    return f"{first}:{max(first + 1, layers * 3 // 5)}"
 
 
 def name_layers(missing: list[int]) -> str:

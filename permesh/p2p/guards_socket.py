@@ -270,8 +270,8 @@ def _cannot_listen(maddr: Multiaddr, error: OSError) -> PermeshError:
         return PermeshError(
             "network.port_in_use",
             f"Another program listens on {maddr}.",
-            "Stop it (another permesh daemon?), or set another port under [network] listen in "
-            "config.toml.",
+            "Stop it (another permesh daemon?), or listen elsewhere: permesh daemon --listen "
+            "/ip4/0.0.0.0/tcp/0 takes any free port; [network] listen in config.toml keeps one.",
         )
     return PermeshError(
         "network.cannot_listen",

@@ -83,6 +83,14 @@ def test_wrong_usage_exits_2(permesh, command: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(("prompt", "typed"), [("", ""), (" \n", ""), ("-", ""), ("-", "\n")])
+def test_a_prompt_without_text_is_refused_before_anyone_is_asked(tmp_path, prompt, typed) -> None:
+    arguments = ["--home", str(tmp_path), "ask", "tiny", prompt]
+    result = CliRunner().invoke(main, arguments, input=typed)
+    assert result.exit_code == 1
+    assert result.stderr == "permesh: The prompt has no text. Write a question.\n"
+
+
 def test_a_home_too_deep_for_a_socket_is_said(tmp_path: Path) -> None:
     home = tmp_path / ("x" * 100)
     result = CliRunner().invoke(main, ["--home", str(home), "status"])

@@ -51,6 +51,16 @@ def test_the_order_of_offers_and_equal_offers_change_nothing() -> None:
         assert chain(list(order)) == [("b", 1, 15), ("a", 15, 29)]
 
 
+@pytest.mark.parametrize("layers", [4, 12, 30, 61])
+def test_where_the_asker_holds_all_any_span_in_the_middle_will_do(layers: int) -> None:
+    able = Capability(layers, layers)
+    with pytest.raises(PermeshError) as error:
+        find_chain("m", layers, [], able)
+    assert error.value.message == "No connected member serves layers of m."
+    first, last = map(int, error.value.remedy.rpartition(" ")[2].split(":"))
+    assert find_chain("m", layers, [Held("b", first, last)], able).legs
+
+
 @pytest.mark.parametrize(
     ("held", "words"),
     [
@@ -72,11 +82,6 @@ def test_the_layers_that_nobody_holds_are_named(held: list[Held], words: str) ->
     assert error.value.code == "route.no_chain"
     assert error.value.message == words
     assert "permesh model serve m --layers" in error.value.remedy
-
-
-def test_with_the_whole_model_here_the_middle_is_what_is_missing() -> None:
-    with pytest.raises(PermeshError, match="Layers 1\N{EN DASH}28 of m"):
-        chain([Held("b", 0, 1), Held("c", 29, 30)])
 
 
 def test_two_layers_are_too_few_for_a_ring() -> None:
