@@ -161,14 +161,14 @@ def test_a_killed_engine_is_a_clear_error_and_comes_back(fleet: Demo) -> None:
     assert len(answer(fleet.atlas).token_ids) == 12
 
 
-def test_a_missing_chain_names_the_layers(fleet: Demo) -> None:
+def test_a_missing_chain_says_what_to_serve(fleet: Demo) -> None:
     for member in (fleet.birch, fleet.coral):
         member.client.stop_serving(tiny.NAME)
     wait_for("the news", SECONDS, lambda: not fleet.atlas.client.models().items[0].served)
     with pytest.raises(PermeshError) as caught:
         answer(fleet.atlas)
-    assert "1" in caught.value.message
-    assert "serve" in caught.value.remedy
+    assert caught.value.message == f"No connected member serves layers of {tiny.NAME}."
+    assert f"permesh model serve {tiny.NAME} --layers" in caught.value.remedy
 
 
 def test_garbage_on_the_ports_changes_nothing(fleet: Demo) -> None:
