@@ -160,7 +160,7 @@ def _no_chain(
         # The asker could run all but one layer itself, so any span in the middle will do.
         return PermeshError(
             "route.no_chain",
-            f"No connected member serves layers of {model}.",
+            f"No connected member serves layers in the middle of {model}.",
             f"Ask a member to run, for example: permesh model serve {model} "
             f"--layers {_middle(layers)}",
             http_status=503,

@@ -56,7 +56,7 @@ def test_where_the_asker_holds_all_any_span_in_the_middle_will_do(layers: int) -
     able = Capability(layers, layers)
     with pytest.raises(PermeshError) as error:
         find_chain("m", layers, [], able)
-    assert error.value.message == "No connected member serves layers of m."
+    assert error.value.message == "No connected member serves layers in the middle of m."
     first, last = map(int, error.value.remedy.rpartition(" ")[2].split(":"))
     assert find_chain("m", layers, [Held("b", first, last)], able).legs
 
@@ -82,6 +82,11 @@ def test_the_layers_that_nobody_holds_are_named(held: list[Held], words: str) ->
     assert error.value.code == "route.no_chain"
     assert error.value.message == words
     assert "permesh model serve m --layers" in error.value.remedy
+
+
+def test_whoever_holds_the_ends_alone_holds_nothing_of_the_middle() -> None:
+    with pytest.raises(PermeshError, match="No connected member serves layers in the middle of m"):
+        chain([Held("b", 0, 1), Held("c", 29, 30)])
 
 
 def test_two_layers_are_too_few_for_a_ring() -> None:

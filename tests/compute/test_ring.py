@@ -135,7 +135,7 @@ def test_the_route_is_chosen_by_what_there_is(shared: Mesh) -> None:
         await birch.compute.stop(tiny.NAME)
         await cedar.compute.stop(tiny.NAME)
         assert await route() == "local"
-        with pytest.raises(PermeshError, match="No connected member serves layers") as error:
+        with pytest.raises(PermeshError, match="serves layers in the middle") as error:
             await ask(shared, request(tiny.words(5), "mesh"))
         assert error.value.code == "route.no_chain"
         with pytest.raises(PermeshError, match="no model 'absent' here"):

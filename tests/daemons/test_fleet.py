@@ -167,7 +167,9 @@ def test_a_missing_chain_says_what_to_serve(fleet: Demo) -> None:
     wait_for("the news", SECONDS, lambda: not fleet.atlas.client.models().items[0].served)
     with pytest.raises(PermeshError) as caught:
         answer(fleet.atlas)
-    assert caught.value.message == f"No connected member serves layers of {tiny.NAME}."
+    assert (
+        caught.value.message == f"No connected member serves layers in the middle of {tiny.NAME}."
+    )
     assert f"permesh model serve {tiny.NAME} --layers" in caught.value.remedy
 
 

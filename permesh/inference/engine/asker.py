@@ -29,12 +29,10 @@ from permesh.inference.engine.protocol import (
     MAX_STOP_STRINGS,
     PREFILL_CHUNK,
 )
-from permesh.inference.engine.stage import Leg
+from permesh.inference.engine.stage import Leg, start_computing
 from permesh.inference.engine.text import Writer
 
 MAX_MESSAGES = 1024
-
-start_computing: Any = mx.async_eval  # MLX has it unannotated
 
 
 @dataclass(frozen=True, slots=True)

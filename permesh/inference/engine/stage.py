@@ -69,6 +69,7 @@ class Leg:
             assert self.stage.entry is not None  # only the first stage has none, and takes tokens
             self._blanks = Blanks(self.stage.entry.parts(value))
         out = self._build(tokens, value)
+        self.stage.take_milestones()  # kept, they would hold a whole chunk's values in memory
         self.length += positions
         return out
 
