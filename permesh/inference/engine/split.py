@@ -261,7 +261,7 @@ class _Tap(_Proxy):
 
 
 class _Milestone(_Proxy):
-    """A held layer whose output is noted, so that computing can start there (see `take_milestones`)."""
+    """A held layer whose output is noted: computing can start there (`take_milestones`)."""
 
     def __init__(self, layer: Layer, kind: str, noted: list[Value]) -> None:
         super().__init__(layer, kind)
