@@ -207,7 +207,7 @@ class Stages:
         await self._act(live, actions)
 
     async def _flow(self, live: _Live, lane: Lane) -> list[Action]:
-        session, engine = live.session, live.engine
+        session = live.session
         while True:
             try:
                 header, payload = await lane.receive(MAX_STEP_BYTES)
@@ -216,9 +216,10 @@ class Stages:
             actions = session.step(header, len(payload), clock_ms())
             if not (actions and isinstance(actions[0], Forward)):
                 return actions  # nothing at all when the session had ended before the step came
-            assert engine is not None  # no session runs before it
+            # Read here: the lane may have come in before the caches were there.
+            assert live.engine is not None  # no session runs before it
             step = actions[0].step
-            reply = await engine.call(
+            reply = await live.engine.call(
                 "forward",
                 {"session": live.hex, "start": step.start, "tensors": step.tensors},
                 payload,

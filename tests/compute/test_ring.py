@@ -9,6 +9,8 @@ import trio
 
 from permesh.errors import PermeshError
 from permesh.inference.answer import PEER_SAW
+from permesh.inference.stages import _Live
+from permesh.p2p.lanes import Lane
 
 from . import tiny
 from .asking import ask, request, serve_both, sessions, settled
@@ -77,6 +79,32 @@ def test_askers_interleave_on_a_stage(shared: Mesh) -> None:
                 nursery.start_soon(one, name)
         assert together == alone
         await shared.nodes["atlas"].compute.stop(tiny.NAME)
+
+    shared.run(main)
+
+
+def test_a_neighbour_whose_lane_comes_in_before_the_caches_are_there_is_served(
+    shared: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        await serve_both(shared)
+        stages = shared.nodes["cedar"].compute._stages
+        ready, pump, entered = stages._ready, stages._pump, trio.Event()
+
+        async def late(revision: str) -> None:
+            await entered.wait()
+            await ready(revision)
+
+        async def seen(live: _Live, lane: Lane) -> None:
+            entered.set()
+            await pump(live, lane)
+
+        monkeypatch.setattr(stages, "_ready", late)
+        monkeypatch.setattr(stages, "_pump", seen)
+        local, _ = await ask(shared, request(tiny.words(5), "local"))
+        text, _ = await ask(shared, request(tiny.words(5), "mesh"))
+        assert text == local
+        await settled(shared)
 
     shared.run(main)
 
