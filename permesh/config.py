@@ -85,8 +85,16 @@ class ModelsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityConfig:
+    base_rpc: str = ""  # an https endpoint of Base, from which registrars read souls
+    # Of the Chitin registry's proxy, as 0x and 40 digits; empty: whichever was in place.
+    chitin_implementations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     name: str = ""
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     models: ModelsConfig = field(default_factory=ModelsConfig)
 
@@ -95,7 +103,11 @@ class Config:
         return Path(chosen).expanduser().absolute() if chosen else home.models
 
 
-_SECTIONS: dict[str, type[Any]] = {"network": NetworkConfig, "models": ModelsConfig}
+_SECTIONS: dict[str, type[Any]] = {
+    "identity": IdentityConfig,
+    "network": NetworkConfig,
+    "models": ModelsConfig,
+}
 
 
 def load_config(home: Home) -> Config:

@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from .api import serve_api
-from .config import Config, Home, load_config
+from .config import Config, Home, IdentityConfig, load_config
 from .errors import PermeshError
 from .events import (
     EventBus,
@@ -35,6 +36,7 @@ from .forum import rules
 from .forum.service import Forum
 from .forum.views import ForumView
 from .identity.card import agent_number
+from .identity.genesis import Genesis
 from .identity.hello import Verified
 from .inference.service import Compute
 from .inference.supervisor import Engine
@@ -50,6 +52,7 @@ from .p2p.swarm import OPEN_S, PeerInfo, Swarm
 from .p2p.wire import Framed
 from .records import MAX_RECORD_BYTES, Record, unpack
 from .store import AsyncStore, Store
+from .verifiers import Verifier, verifiers
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # what the stubs of trio call it
@@ -199,6 +202,7 @@ class Daemon:
                                 record.header.author, addressbook.read_addresses(record.body)
                             )
                 elif isinstance(event, MembersChanged | StatusChanged):
+                    self._membership.identity_changed()
                     try:
                         await self._publish_addresses()
                     except PermeshError as error:
@@ -322,7 +326,9 @@ def run_daemon(
 async def _main(home: Home, config: Config, secrets: Secrets) -> None:
     store = await AsyncStore.open(home.database, [ForumView(), AddressBook()])
     try:
-        membership = await Membership.open(store, secrets, now_ms)
+        membership = await Membership.open(
+            store, secrets, now_ms, partial(_verifiers, config.identity)
+        )
         daemon = Daemon(home, config, store, membership, secrets.peer_seed)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
@@ -330,6 +336,22 @@ async def _main(home: Home, config: Config, secrets: Secrets) -> None:
     finally:
         await store.aclose()
     _log.info("stopped")
+
+
+def _verifiers(config: IdentityConfig, genesis: Genesis) -> Mapping[str, Verifier]:
+    implementations = []
+    for text in config.chitin_implementations:
+        try:
+            implementations.append(bytes.fromhex(text.removeprefix("0x")))
+        except ValueError:
+            implementations.append(b"")
+        if len(implementations[-1]) != 20:
+            raise PermeshError(
+                "config.invalid",
+                f"'{text[:60]}' in identity.chitin_implementations is not an address.",
+                "Write 0x and 40 hexadecimal digits.",
+            )
+    return verifiers(genesis, config.base_rpc, frozenset(implementations))
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:

@@ -122,6 +122,11 @@ class Member:
                 os.killpg(self.process.pid, number)
 
 
+def _mail(member: Member) -> str:
+    """What the registrars know the member's person by."""
+    return f"{member.name}@example.org"
+
+
 class Demo:
     """The story, step by step; ``say`` prints one line of it."""
 
@@ -140,11 +145,11 @@ class Demo:
         self.say("[bold]1. Three identities, one mesh[/]")
         for member in self.members:
             member.run("init", "--name", member.name)
-        self.atlas.run("mesh", "create", "orchard")
+        self.atlas.run("mesh", "create", "orchard", "--person", _mail(self.atlas))
         self.atlas.start()
         line = self.atlas.client.invite().line
         for member in (self.birch, self.coral):
-            member.run("mesh", "join", line)
+            member.run("mesh", "join", line, "--person", _mail(member))
             member.start()
         for member in (self.birch, self.coral):
             agent = member.client.status().agent
@@ -153,7 +158,7 @@ class Demo:
                 MEET_SECONDS,
                 partial(self._atlas_knows, agent),
             )
-            admitted = self.atlas.client.admit(agent)
+            admitted = self.atlas.client.admit(agent, _mail(member))
             self.say(f"   atlas admits {admitted.name} as {admitted.number}")
         for member in self.members:
             wait_for(

@@ -22,8 +22,8 @@ import psutil
 
 from .config import Config, Home, load_config
 from .errors import PermeshError
-from .identity.credential import SKEW_MS
 from .identity.keys import check_permissions
+from .identity.signed import SKEW_MS
 from .inference.engine.blas import find_blas
 from .store import Store
 

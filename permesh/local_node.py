@@ -28,8 +28,8 @@ from .events import (
     Subscription,
 )
 from .forum.service import Forum
-from .identity import roster as roster_module
-from .identity.card import address, agent_number, blank_card, fill_card
+from .identity.card import address, agent_number, blank_card, fill_card, human
+from .identity.entry import Entry
 from .identity.genesis import MAX_BOOTSTRAP, Invite
 from .identity.hello import Verified
 from .identity.roster import Member, Request
@@ -112,7 +112,30 @@ class LocalNode:
             serving=self._compute.serving(),
             engine=schema.Engine(**asdict(self._engine.state)),
             records=await self._store.read(Store.count),
+            log=self._log(),
             refused=dict(self._swarm.faults + self._swarm.errors),
+        )
+
+    def _log(self) -> schema.Log:
+        log = self._roster.log
+        return schema.Log(
+            size=log.size,
+            root=log.root.hex(),
+            registrars=len(log.registry.registrars),
+            threshold=log.genesis.threshold,
+            quorum=log.registry.quorum,
+            contradiction=self._contradiction(),
+        )
+
+    def _contradiction(self) -> str:
+        found = self._roster.log.contradiction
+        if found is None:
+            return ""
+        who = [self._roster.member(agent) for agent in found.both]
+        names = ", ".join(f"{m.name} ({agent_number(m.number)})" for m in who if m) or "nobody"
+        return (
+            f"After entry {found.one.checkpoint.base_size} the log goes on in two ways, and nobody "
+            f"is let in until the registrars choose one. Both were signed by: {names}."
         )
 
     def _peers(self) -> list[schema.Peer]:
@@ -141,7 +164,8 @@ class LocalNode:
             peer_id=self._swarm.peer_id,
         )
         member = self._roster.member(enrolment.agent)
-        return fill_card(card, self._membership.genesis, member, self._membership.credential)
+        card = fill_card(card, self._membership.genesis, member, self._membership.credential)
+        return card.model_copy(update={"vouched_by": self._numbers(member)}) if member else card
 
     async def invite(self) -> schema.Invite:
         self._membership.require_member()
@@ -162,21 +186,31 @@ class LocalNode:
         online = {peer.agent for peer in self._peers()} | {address(self._membership.agent)}
         return [
             *(self._member(member, online) for member in self._roster.members()),
-            *(_asking(request) for request in self._roster.pending(self._now_ms())),
+            *(self._asking(request) for request in self._roster.pending(self._now_ms())),
         ]
 
     def _member(self, member: Member, online: set[str]) -> schema.Member:
-        credential = member.credential
-        voucher = self._roster.member(member.admitted_by)
+        credential, seat = member.credential, member.seat
+        state: Literal["registrar", "member", "suspended", "revoked"] = "member"
+        if member.revoked:
+            state = "revoked"
+        elif seat.suspended is not None:
+            state = "suspended"
+        elif member.is_registrar:
+            state = "registrar"
         return schema.Member(
             agent=address(member.agent),
-            owner=address(member.owner),
+            owner=address(seat.owner),
             number=agent_number(member.number),
             name=member.name,
-            state="registrar" if member.is_registrar else "member",
-            vouched_by=agent_number(voucher.number) if voucher else "",
-            requested_ms=member.requested_ms,
-            admitted_ms=member.admitted_ms,
+            state=state,
+            verifier=seat.verifier,
+            human=human(seat.verifier),
+            vouched_by=self._numbers(member),
+            note=seat.suspended or "",
+            keys=[address(key) for key in seat.keys],
+            requested_ms=seat.requested_ms,
+            admitted_ms=seat.admitted_ms,
             epoch=credential.epoch if credential else 0,
             expires_ms=credential.expires_ms if credential else 0,
             runtime=credential.runtime if credential else "",
@@ -185,12 +219,36 @@ class LocalNode:
             online=address(member.agent) in online,
         )
 
-    async def admit(self, agent: str) -> schema.Member:
+    def _numbers(self, member: Member) -> str:
+        """Of the registrars that let it in."""
+        found = [self._roster.member(one) for one in member.seat.approved_by]
+        return ", ".join(sorted(agent_number(one.number) for one in found if one))
+
+    def _asking(self, request: Request) -> schema.Member:
+        wish = request.enrolment
+        return schema.Member(
+            agent=address(wish.agent),
+            owner=address(wish.owner),
+            number="",
+            name=wish.name,
+            state="pending",
+            verifier=wish.verifier,
+            human=human(wish.verifier),
+            approvals=len(self._roster.approvals(Entry.of(wish))),
+            needed=self._roster.genesis.threshold,
+            requested_ms=wish.requested_ms,
+            runtime=request.credential.runtime,
+            runtime_hash=request.credential.runtime_hash.hex(),
+            peer_id=request.credential.peer_id,
+        )
+
+    async def admit(self, agent: str, person: str | None) -> schema.Member:
         self._membership.require_member()
         request = self._find_request(agent)
-        await self._membership.admit(request)
+        await self._membership.registrar.admit(request.enrolment, person)
         member = self._roster.member(request.enrolment.agent)
-        assert member is not None
+        if member is None:
+            return self._asking(request)
         return self._member(member, {peer.agent for peer in self._peers()})
 
     def _find_request(self, reference: str) -> Request:
@@ -317,13 +375,6 @@ class LocalNode:
         for event in batch:
             if isinstance(event, MembersChanged):
                 agents.update(address(agent) for agent in event.agents)
-            elif isinstance(event, RecordsSaved):
-                agents.update(
-                    address(agent)
-                    for record in event.records
-                    if record.header.kind in roster_module.KINDS
-                    for agent in (record.header.author, roster_module.subject(record))
-                )
             elif isinstance(event, PeersChanged):
                 return self._all_members()[:SNAPSHOT_LIMIT]
         if not agents:
@@ -349,20 +400,6 @@ def parse_layers(text: str, layers: int) -> tuple[int, int]:
             f"Choose FIRST:LAST within 0:{layers}.",
         )
     return int(first), int(last)
-
-
-def _asking(request: Request) -> schema.Member:
-    return schema.Member(
-        agent=address(request.enrolment.agent),
-        owner=address(request.enrolment.owner),
-        number="",
-        name=request.enrolment.name,
-        state="pending",
-        requested_ms=request.enrolment.requested_ms,
-        runtime=request.credential.runtime,
-        runtime_hash=request.credential.runtime_hash.hex(),
-        peer_id=request.credential.peer_id,
-    )
 
 
 def _page(items: list[_T], cursor: str | None, limit: int) -> tuple[list[_T], str | None]:

@@ -1,15 +1,15 @@
 """This member's place in its mesh: its credential, its renewal, and the door for others.
 
 Owns what this member shows and how it judges what others show (the swarm's gate), when a
-credential is renewed, and the way of a request to be let in, at both ends. Must never know how
-streams or records travel.
+credential is renewed, and the way of a request to be let in, at both ends. What a registrar does
+is in `registrar.py`. Must never know how streams or records travel.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,17 +18,22 @@ import trio
 from .config import Home
 from .errors import PermeshError, Refused
 from .identity import roster as roster_module
-from .identity.credential import Admission, Credential, Enrolment
+from .identity.credential import Credential
+from .identity.enrolment import Enrolment
 from .identity.genesis import Genesis
-from .identity.hello import Asking, Proof, check_hello
+from .identity.hello import Asking, Hello, Verified, check_hello
 from .identity.keys import SEED_BYTES, KeyFiles, SessionKey, peer_id_of
-from .identity.roster import Request, Roster
+from .identity.proof import LogProof
+from .identity.registry import Seat
+from .identity.roster import Roster
 from .identity.runtime import runtime_hash, runtime_name
 from .identity.wallet import Wallet
 from .p2p.admission import GateVerdict
 from .p2p.journal import Journal, Signing
 from .records import Record
+from .registrar import Registrar
 from .store import AsyncStore, Store
+from .verifiers import Verifier
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # what the stubs of trio call it
@@ -46,7 +51,7 @@ REPUBLISH_MS = roster_module.REQUEST_LIFE_MS // 2
 GENESIS_KEY = "mesh.genesis"
 ENROLMENT_KEY = "mesh.enrolment"
 BOOTSTRAP_KEY = "mesh.bootstrap"
-ADMISSION_KEY = "mesh.admission"
+PROOF_KEY = "mesh.proof"
 CREDENTIAL_KEY = "mesh.credential"
 
 _log = logging.getLogger("permesh.membership")
@@ -78,27 +83,30 @@ class Membership:
         *,
         genesis: Genesis,
         enrolment: Enrolment,
-        admission: Admission | None,
+        proof: LogProof | None,
         roster: Roster,
         store: AsyncStore,
         secrets: Secrets,
         now_ms: Callable[[], int],
+        verifiers: Mapping[str, Verifier],
     ) -> None:
         self.genesis = genesis
         self.enrolment = enrolment
         self.roster = roster
         self.agent = enrolment.agent
         self.peer_id = secrets.peer_id
-        self._admission = admission
+        self._proof = proof  # of our seat, until our own log holds it
         self._store = store
         self._secrets = secrets
         self._now_ms = now_ms
         self._credential: Credential
         self._session: SessionKey
         self._journal: Journal | None = None
-        self._asking: dict[bytes, Proof] = {}
+        self._asking: dict[bytes, Asking] = {}
+        self._hello: tuple[int, int, bytes] | None = None  # log's size, epoch, what is shown
         self._wake = trio.Event()
-        self._admitting = trio.Lock()  # a number is taken from its reading until it is durable
+        self._again = CHECK_SECONDS  # until the log's ordering is to be looked at
+        self.registrar = Registrar(roster, secrets.agent, self._append, verifiers, now_ms)
         self._others_say: tuple[State, str] = ("asking", "No member has been reached yet.")
         self.on_change: Callable[[], None] = lambda: None
         self.on_proof: Callable[[], None] = lambda: None
@@ -106,25 +114,30 @@ class Membership:
 
     @classmethod
     async def open(
-        cls, store: AsyncStore, secrets: Secrets, now_ms: Callable[[], int]
+        cls,
+        store: AsyncStore,
+        secrets: Secrets,
+        now_ms: Callable[[], int],
+        verifiers: Callable[[Genesis], Mapping[str, Verifier]],
     ) -> Membership:
         """Read what the home remembers, fold the roster, and hold a current credential.
 
         Raises ``mesh.none`` if the home belongs to no mesh yet.
         """
         genesis, enrolment = await store.read(read_mesh)
-        admission = await store.read(Store.get_value, ADMISSION_KEY)
+        proof = await store.read(Store.get_value, PROOF_KEY)
         roster = Roster(genesis)
         for record in await store.read(Store.load_identity_records):
             roster.apply(record)
         membership = cls(
             genesis=genesis,
             enrolment=enrolment,
-            admission=Admission.decode(admission) if admission else None,
+            proof=LogProof.decode(proof) if proof else None,
             roster=roster,
             store=store,
             secrets=secrets,
             now_ms=now_ms,
+            verifiers=verifiers(genesis),
         )
         await membership._take_up_credential()
         return membership
@@ -144,17 +157,22 @@ class Membership:
     # -- what this member is -----------------------------------------------------------------
 
     @property
-    def is_member(self) -> bool:
-        return self.is_registrar or self._admission is not None
+    def seat(self) -> Seat | None:
+        """What the log says of this agent: our own, or what we were shown of it."""
+        known = self.roster.seat(self.agent)
+        if known is None and self._proof is not None:
+            known = self._proof.seat(self.genesis, self.agent)
+        return known
 
     @property
-    def is_registrar(self) -> bool:
-        return self.genesis.number_of(self.agent) is not None
+    def is_member(self) -> bool:
+        seat = self.seat
+        return seat is not None and seat.agent == self.agent
 
     @property
     def number(self) -> int | None:
-        founder = self.genesis.number_of(self.agent)
-        return founder or (self._admission.number if self._admission else None)
+        seat = self.seat
+        return seat.number if seat else None
 
     @property
     def state(self) -> tuple[State, str]:
@@ -182,27 +200,33 @@ class Membership:
     # -- the gate ----------------------------------------------------------------------------
 
     def hello(self) -> bytes:
-        return Proof(self.enrolment, self._credential, self._admission).encode()
+        log, epoch = self.roster.log, self._credential.epoch
+        if self._hello is None or self._hello[:2] != (log.size, epoch):
+            if log.registry.seat(self.agent) is not None:
+                shown = Hello(self._credential, None, LogProof.make(log, self.agent))
+            elif self._proof is not None:
+                shown = Hello(self._credential, None, self._proof)
+            else:
+                shown = Hello(self._credential, self.enrolment, None)
+            self._hello = (log.size, epoch, shown.encode())
+        return self._hello[2]
 
     def check(self, peer_id: str, hello: bytes) -> GateVerdict:
-        found = check_hello(hello, self.genesis, peer_id, self._now_ms(), self.roster.admission)
+        shown = Hello.decode(hello)
+        found = check_hello(shown, self.roster, peer_id, self._now_ms())
         if isinstance(found, Asking):
             return self._hear(found)
-        known = self.roster.add(found.proof)
-        if known is None or known.number != found.number:
-            raise Refused(
-                "admission.superseded",
-                "Another admission stands against this one: one owner, one agent, one number.",
-            )
-        self.on_proof()
-        shown = Proof.decode(hello).admission
-        lacking = found.proof.admission if shown is None else None
-        return GateVerdict(
-            "admitted",
-            extra=lacking.encode() if lacking else b"",
-            verified=found,
-            expires_ms=found.expires_ms,
-        )
+        return self._welcome(shown, found)
+
+    def _welcome(self, shown: Hello, found: Verified) -> GateVerdict:
+        known = self.roster.credential(found.agent)
+        if known != found.credential:
+            self.roster.add(found.credential)
+            self.on_proof()
+        # One that was just let in may not have heard of it.
+        lacking = shown.proof is None and shown.enrolment is not None
+        proof = LogProof.make(self.roster.log, found.agent).encode() if lacking else b""
+        return GateVerdict("admitted", extra=proof, verified=found, expires_ms=found.expires_ms)
 
     def _hear(self, asking: Asking) -> GateVerdict:
         """Someone asks to be let in: tell the registrars by a record of our own."""
@@ -212,19 +236,14 @@ class Membership:
                 "This peer is not a member itself yet.",
                 "Join with an invite of a member.",
             )
-        if self.roster.owner_is_taken(asking.proof.enrolment.owner):
-            raise Refused(
-                "admission.owner_taken",
-                "This owner has an agent in the mesh already: one human, one agent.",
-                "Use that agent's home.",
-            )
+        self.roster.log.registry.check_free(asking.enrolment)
         if len(self._asking) >= MAX_ASKING and asking.agent not in self._asking:
             raise Refused(
                 "admission.busy",
                 "Too many requests wait at this member.",
                 "Try again in a few minutes.",
             )
-        self._asking[asking.agent] = asking.proof
+        self._asking[asking.agent] = asking
         self._wake.set()
         return GateVerdict(
             "pending",
@@ -237,10 +256,10 @@ class Membership:
         """What a peer found of us; believed only where a signature says so."""
         before = self.state
         if verdict.extra and not self.is_member:
-            admission = Admission.decode(verdict.extra)
-            admission.verify(self.enrolment, self.genesis)
-            self._admission = admission
-            self._wake.set()
+            proof = LogProof.decode(verdict.extra)
+            if proof.seat(self.genesis, self.agent) is not None:
+                self._proof, self._hello = proof, None
+                self._wake.set()
         elif not verdict.admitted and not self.is_member:
             reason = " ".join(part for part in (verdict.message, verdict.remedy) if part)
             state: State = "pending" if verdict.status == "pending" else "refused"
@@ -257,7 +276,7 @@ class Membership:
         await self._settle()
         task_status.started()
         while True:
-            with trio.move_on_after(CHECK_SECONDS):
+            with trio.move_on_after(min(CHECK_SECONDS, self._again)):
                 await self._wake.wait()
             self._wake = trio.Event()
             try:
@@ -270,49 +289,31 @@ class Membership:
             await self._renew()
         if not self.is_member:
             return
-        if self._admission is not None:
-            await self._remember(ADMISSION_KEY, self._admission.encode())
+        if self._proof is not None:
+            await self._remember(PROOF_KEY, self._proof.encode())
         await self._publish_credential()
         while self._asking:
-            agent, proof = next(iter(self._asking.items()))
-            await self._sponsor(proof)
+            agent, asking = next(iter(self._asking.items()))
+            await self._sponsor(asking)
             self._asking.pop(agent, None)
+        again = await self.registrar.settle()
+        self._again = CHECK_SECONDS if again is None else again
 
-    async def _sponsor(self, proof: Proof) -> None:
-        agent = proof.enrolment.agent
+    def identity_changed(self) -> None:
+        """The roster has taken in records: there may be something to do."""
+        self._wake.set()
+
+    async def _sponsor(self, asking: Asking) -> None:
+        agent = asking.agent
         now = self._now_ms()
         known = {one.enrolment.agent: one for one in self.roster.pending(now)}.get(agent)
-        if self.roster.member(agent) or (known and known.heard_ms + REPUBLISH_MS > now):
+        if self.roster.seat(agent) or (known and known.heard_ms + REPUBLISH_MS > now):
             return
         await self._append(
             roster_module.REQUEST,
-            roster_module.request_body(proof),
+            roster_module.request_body(asking.enrolment, asking.credential),
             expires_ms=now + roster_module.REQUEST_LIFE_MS,
         )
-
-    async def admit(self, request: Request) -> None:
-        """As a registrar, let one in; returns when the admission is durable."""
-        if not self.is_registrar:
-            raise PermeshError(
-                "members.not_registrar",
-                "This agent is not a registrar of the mesh.",
-                "Ask a registrar: permesh members shows who is one.",
-                http_status=403,
-            )
-        async with self._admitting:
-            if self.roster.owner_is_taken(request.enrolment.owner):
-                raise PermeshError(
-                    "members.owner_taken",
-                    "That owner has an agent in the mesh already.",
-                    "One human has one agent; the request lapses by itself.",
-                    http_status=409,
-                )
-            admission = Admission.make(
-                request.enrolment, self.roster.next_number(), self._now_ms(), self._secrets.agent
-            )
-            await self._append(
-                roster_module.ADMISSION, roster_module.admission_body(request.enrolment, admission)
-            )
 
     async def _append(
         self, kind: str, body: bytes, *, expires_ms: int = 0, signing: Signing | None = None
@@ -354,7 +355,8 @@ class Membership:
         session = self._secrets.files.save_session(epoch, os.urandom(SEED_BYTES))
         credential = await trio.to_thread.run_sync(
             lambda: Credential.make(
-                self.enrolment,
+                self.genesis.mesh_id,
+                self.enrolment.owner,
                 self._secrets.agent,
                 session_key=session.public,
                 peer_id=self.peer_id,
@@ -380,10 +382,9 @@ class Membership:
         published = self.roster.credential(self.agent)
         if published is not None and published.epoch >= credential.epoch:
             return
-        proof = Proof(self.enrolment, credential, self._admission)
         await self._append(
             roster_module.CREDENTIAL,
-            proof.encode(),
+            credential.encode(),
             signing=Signing(credential.epoch, self._session.sign),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,11 +18,15 @@ from .config import Config, Home, load_config, render_config
 from .errors import NotFound, PermeshError
 from .forum.views import ForumView
 from .identity.card import blank_card, fill_card
-from .identity.credential import Credential, Enrolment
+from .identity.credential import Credential
+from .identity.enrolment import Enrolment
 from .identity.files import make_private_directory, write_secret
-from .identity.genesis import Genesis, Invite, Registrar, check_name
+from .identity.founding import Founder, found
+from .identity.genesis import Genesis, Invite, check_name
 from .identity.keys import SEED_BYTES, KeyFiles, peer_id_of
+from .identity.person import VOUCHED, person_hash, vouched_nullifier
 from .identity.roster import Roster
+from .identity.runtime import runtime_hash
 from .identity.wallet import Wallet, read_keystore
 from .lock import lock_home
 from .membership import (
@@ -34,7 +39,7 @@ from .membership import (
 from .records import pack
 from .store import Store
 
-__all__ = ["create_identity", "create_mesh", "doctor", "identity_card", "join_mesh"]
+__all__ = ["create_identity", "create_mesh", "doctor", "founder_line", "identity_card", "join_mesh"]
 
 doctor = doctor_module.examine
 
@@ -66,20 +71,44 @@ def create_identity(home: Home, name: str, passphrase: str | None = None) -> Non
         Wallet.create().save(files.agent, passphrase)
 
 
-def create_mesh(home: Home, name: str, passphrase: str | None = None) -> None:
-    """Found a mesh whose first registrar is this agent."""
+def create_mesh(
+    home: Home,
+    name: str,
+    person: str,
+    founders: Sequence[str] = (),
+    threshold: int | None = None,
+    passphrase: str | None = None,
+) -> Genesis:
+    """Found a mesh whose first registrar is this agent; ``founders`` are the others' lines.
+
+    ``threshold`` is how many of them decide, by default more than half.
+    """
     owner, agent, config = _wallets(home, passphrase)
-    now = _now_ms()
-    founder = Registrar(owner.address, agent.address, config.name)
-    genesis = Genesis(check_name(name, "mesh name"), now, os.urandom(16), (founder,))
-    _enter(home, genesis, owner, agent, (), now)
+    now, salt = _now_ms(), os.urandom(16)
+    people = [
+        Founder(owner.address, agent.address, config.name, person_hash(person)),
+        *map(Founder.parse, founders),
+    ]
+    genesis = found(check_name(name, "mesh name"), now, salt, people, threshold)
+    _enter(home, genesis, owner, agent, (), vouched_nullifier(genesis.scope, people[0].person), now)
+    return genesis
 
 
-def join_mesh(home: Home, line: str, passphrase: str | None = None) -> None:
+def join_mesh(home: Home, line: str, person: str, passphrase: str | None = None) -> None:
     """Enrol in the mesh of an invite; the daemon then asks to be let in."""
     invite = Invite.parse(line)
     owner, agent, _ = _wallets(home, passphrase)
-    _enter(home, invite.genesis, owner, agent, invite.bootstrap, _now_ms())
+    nullifier = vouched_nullifier(invite.genesis.scope, person_hash(person))
+    _enter(home, invite.genesis, owner, agent, invite.bootstrap, nullifier, _now_ms())
+
+
+def founder_line(home: Home, person: str) -> str:
+    """What the one who founds a mesh needs of this home, to name it a registrar."""
+    card = identity_card(home)
+    founder = Founder(
+        bytes.fromhex(card.owner[2:]), bytes.fromhex(card.agent[2:]), card.name, person_hash(person)
+    )
+    return founder.line()
 
 
 def _wallets(home: Home, passphrase: str | None) -> tuple[Wallet, Wallet, Config]:
@@ -98,9 +127,13 @@ def _enter(
     owner: Wallet,
     agent: Wallet,
     bootstrap: tuple[str, ...],
+    person: bytes,
     now_ms: int,
 ) -> None:
-    enrolment = Enrolment.make(genesis.mesh_id, load_config(home).name, owner, agent, now_ms)
+    enrolment = Enrolment.make(
+        genesis.mesh_id, load_config(home).name, owner, agent,
+        runtime_hash=runtime_hash(), verifier=VOUCHED, person=person, requested_ms=now_ms,
+    )  # fmt: skip
     with lock_home(home), closing(Store(home.database, [ForumView()])) as store:
         known = store.get_value(GENESIS_KEY)
         if known is not None and known != genesis.encode():

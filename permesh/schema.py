@@ -64,6 +64,17 @@ class Engine(BaseModel):
     detail: str = ""
 
 
+class Log(BaseModel):
+    """The log of admissions, as this member holds it."""
+
+    size: int
+    root: str
+    registrars: int
+    threshold: int  # approvals that a decision takes
+    quorum: int  # registrars that must cosign, so that the log grows
+    contradiction: str = Field("", description="what stops the log, in one sentence")
+
+
 class Status(BaseModel):
     version: str
     name: str
@@ -79,6 +90,7 @@ class Status(BaseModel):
     serving: list[Span]
     engine: Engine
     records: int
+    log: Log | None = None
     refused: dict[str, int] = Field(
         default_factory=dict, description="refusals of hostile or broken input, by code"
     )
@@ -97,6 +109,9 @@ class Identity(BaseModel):
     mesh_id: str
     runtime: str
     runtime_hash: str  # a self-claim
+    verifier: str = ""  # how a human was seen behind it: founding, vouched, chitin
+    human: str = ""  # the same in words, with what it does not show
+    vouched_by: str = ""  # numbers of the registrars that admitted it
     admitted_ms: int
     epoch: int
     issued_ms: int
@@ -111,8 +126,14 @@ class Member(BaseModel):
     owner: str
     number: str  # "" while pending
     name: str
-    state: Literal["registrar", "member", "pending"]
-    vouched_by: str = ""  # number of the registrar that admitted it
+    state: Literal["registrar", "member", "pending", "suspended", "revoked"]
+    verifier: str = ""  # how a human was seen behind it: founding, vouched, chitin
+    human: str = ""  # the same in words, with what it does not show
+    vouched_by: str = ""  # numbers of the registrars that admitted it
+    approvals: int = 0  # of `needed`, while pending
+    needed: int = 0
+    note: str = ""  # why it is suspended
+    keys: list[str] = Field(default_factory=list, description="agents' wallets, the present last")
     requested_ms: int = 0
     admitted_ms: int = 0
     epoch: int = 0
@@ -122,6 +143,12 @@ class Member(BaseModel):
     peer_id: str = ""
     online: bool = False
     standing: float = 0.0
+
+
+class Admit(BaseModel):
+    """A registrar's word on who stands behind a request; some verifiers need none."""
+
+    person: str | None = Field(None, description="what the registrar knows the person by")
 
 
 class Members(BaseModel):

@@ -68,8 +68,8 @@ def _member_routes(app: FastAPI, node: Node) -> None:
         return await node.members(cursor, limit)
 
     @app.post("/members/{agent}/admit")
-    async def admit(agent: str) -> schema.Member:
-        return await node.admit(agent)
+    async def admit(agent: str, admit: schema.Admit | None = None) -> schema.Member:
+        return await node.admit(agent, admit.person if admit else None)
 
     @app.post("/mesh/invite")
     async def invite() -> schema.Invite:

@@ -5,6 +5,7 @@ Owns the words of these commands and the asking for a passphrase.
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 import click
@@ -39,11 +40,38 @@ def init(face: Face, name: str, ask: bool, passphrase_fd: int | None) -> None:
     click.echo(f"It is kept in {face.home.root}. Next: permesh mesh create NAME, or mesh join LINE")
 
 
+person_option = click.option(
+    "--person",
+    metavar="WHO",
+    help="What the registrars know you by, such as a mail address; only its hash is kept.",
+)
+
+
+def _person(given: str | None) -> str:
+    """Asked for when a person is there to answer."""
+    if given is None and sys.stdin.isatty():
+        given = click.prompt("What the registrars know you by, such as a mail address", err=True)
+    if not given:
+        raise PermeshError(
+            "person.needed",
+            "One human has one agent, so the human has to be named.",
+            "Say what the registrars know you by: --person ann@example.org",
+        )
+    return given
+
+
 @click.command("id")
+@click.option("--founder", is_flag=True, help="Print the line by which a new mesh names you.")
+@person_option
 @json_option
 @pass_face
-def identity(face: Face) -> None:
+def identity(face: Face, founder: bool, person: str | None) -> None:
     """Print this member's Chitin ID card."""
+    if founder:
+        from permesh import offline
+
+        click.echo(offline.founder_line(face.home, _person(person)))
+        return
     try:
         with face.client() as client:
             card = client.identity()
@@ -66,13 +94,40 @@ def mesh() -> None:
 
 @mesh.command("create")
 @click.argument("name")
+@person_option
+@click.option(
+    "--founder",
+    "founders",
+    multiple=True,
+    metavar="LINE",
+    help="Another registrar, by what 'permesh id --founder' prints; may be repeated.",
+)
+@click.option(
+    "--threshold",
+    type=click.IntRange(1),
+    metavar="K",
+    help="How many registrars it takes to decide; more than half of them by default.",
+)
 @descriptor_option
 @pass_face
-def mesh_create(face: Face, name: str, passphrase_fd: int | None) -> None:
+def mesh_create(
+    face: Face,
+    name: str,
+    person: str | None,
+    founders: tuple[str, ...],
+    threshold: int | None,
+    passphrase_fd: int | None,
+) -> None:
     """Found a mesh; you are its first registrar."""
     from permesh import offline
 
-    with_passphrase(passphrase_fd, partial(offline.create_mesh, face.home, name))
+    make = partial(offline.create_mesh, face.home, name, _person(person), founders, threshold)
+    genesis = with_passphrase(passphrase_fd, make)
+    count = len(genesis.registrars)
+    if count > 1:
+        click.echo(f"{genesis.threshold} of its {count} registrars decide who is let in.")
+        if genesis.threshold == count:
+            click.echo("If one of them is lost, nobody decides any more: found it with more.")
     click.echo(f"You founded {name}. Next: permesh daemon, then permesh mesh invite")
 
 
@@ -91,13 +146,15 @@ def mesh_invite(face: Face) -> None:
 
 @mesh.command("join")
 @click.argument("line")
+@person_option
 @descriptor_option
 @pass_face
-def mesh_join(face: Face, line: str, passphrase_fd: int | None) -> None:
+def mesh_join(face: Face, line: str, person: str | None, passphrase_fd: int | None) -> None:
     """Ask to be let into the mesh of an invite."""
     from permesh import offline
 
-    with_passphrase(passphrase_fd, partial(offline.join_mesh, face.home, line))
+    who = _person(person)
+    with_passphrase(passphrase_fd, partial(offline.join_mesh, face.home, line, who))
     click.echo("Next: permesh daemon. A registrar lets you in with: permesh members admit NAME")
 
 
@@ -131,16 +188,32 @@ def members_list(face: Face) -> None:
 
 @members.command("admit")
 @click.argument("agent")
+@click.option(
+    "--person",
+    metavar="WHO",
+    help="Whom you have met: what the person behind AGENT is known by, as they gave it.",
+)
 @json_option
 @pass_face
-def members_admit(face: Face, agent: str) -> None:
-    """Let AGENT in: a name, an address, or a unique beginning of one."""
+def members_admit(face: Face, agent: str, person: str | None) -> None:
+    """Approve that AGENT is let in: a name, an address, or a unique beginning of one."""
     with face.client() as client:
-        member = client.admit(agent)
+        try:
+            member = client.admit(agent, person)
+        except PermeshError as error:
+            if error.code != "person.needed" or not sys.stdin.isatty():
+                raise
+            asked = f"Whom have you met as the human behind {agent}"
+            member = client.admit(agent, click.prompt(asked, err=True))
     if face.json:
         output.print_json(member)
-    else:
-        output.console().print(output.members([member]))
+        return
+    output.console().print(output.members([member]))
+    if member.state == "pending":
+        click.echo(
+            f"You approved {member.name}: {member.approvals} of the {member.needed} approvals "
+            "that it takes are there."
+        )
 
 
 COMMANDS = (init, identity, mesh, members)

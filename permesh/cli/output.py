@@ -114,6 +114,7 @@ def card(identity: schema.Identity) -> Panel:
             ("Name", identity.name),
             ("Mesh", identity.mesh or "none yet"),
             ("Runtime", identity.runtime),
+            ("Human", identity.human or "not admitted yet"),
             ("Admitted", when(identity.admitted_ms) if identity.admitted_ms else "not yet"),
             ("Issued", issued),
             ("Rotates", rotates),
@@ -135,14 +136,21 @@ def card(identity: schema.Identity) -> Panel:
     )
 
 
+def member_state(item: schema.Member) -> str:
+    if item.state == "pending" and item.needed > 1:
+        return f"pending, {item.approvals} of {item.needed}"
+    return item.state
+
+
 def members(items: Sequence[schema.Member]) -> Table:
     return table(
-        ("agent", "name", "state", "vouched by", "admitted", "online", "wallet"),
+        ("agent", "name", "state", "by", "vouched by", "admitted", "online", "wallet"),
         (
             (
                 item.number or NOTHING,
                 item.name,
-                item.state,
+                member_state(item),
+                item.verifier or NOTHING,
                 item.vouched_by or NOTHING,
                 when(item.admitted_ms),
                 "yes" if item.online else "no",

@@ -63,9 +63,9 @@ class Client:
     def members(self, cursor: str | None = None, limit: int = PAGE) -> schema.Members:
         return self._call(schema.Members, calls.page("/members", cursor, limit))
 
-    def admit(self, agent: str) -> schema.Member:
+    def admit(self, agent: str, person: str | None = None) -> schema.Member:
         """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
-        return self._call(schema.Member, calls.admit(agent))
+        return self._call(schema.Member, calls.admit(agent, person))
 
     def invite(self) -> schema.Invite:
         return self._call(schema.Invite, calls.send("/mesh/invite"))
@@ -173,9 +173,9 @@ class AsyncClient:
     async def members(self, cursor: str | None = None, limit: int = PAGE) -> schema.Members:
         return await self._call(schema.Members, calls.page("/members", cursor, limit))
 
-    async def admit(self, agent: str) -> schema.Member:
+    async def admit(self, agent: str, person: str | None = None) -> schema.Member:
         """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
-        return await self._call(schema.Member, calls.admit(agent))
+        return await self._call(schema.Member, calls.admit(agent, person))
 
     async def invite(self) -> schema.Invite:
         return await self._call(schema.Invite, calls.send("/mesh/invite"))

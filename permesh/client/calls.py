@@ -77,8 +77,8 @@ def _segment(name: str) -> str:
     return quote(name, safe="")
 
 
-def admit(agent: str) -> Call:
-    return send(f"/members/{_segment(agent)}/admit")
+def admit(agent: str, person: str | None) -> Call:
+    return send(f"/members/{_segment(agent)}/admit", {"person": person})
 
 
 def create_room(name: str, purpose: str) -> Call:

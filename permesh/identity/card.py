@@ -9,10 +9,23 @@ from permesh import schema
 
 from .credential import Credential
 from .genesis import Genesis
+from .person import CHITIN, FOUNDING, VOUCHED
 from .roster import Member
 from .runtime import runtime_hash, runtime_name
 
 NO_STANDING = "no completed task yet; standing is earned by tasks, which this release has not"
+
+
+_HUMAN = {
+    FOUNDING: "named by the founders in the genesis",
+    VOUCHED: "met by the registrars who approved",
+    CHITIN: "holds a Chitin soul on Base; one human may hold several",
+}
+
+
+def human(verifier: str) -> str:
+    """How a human was seen behind an agent, in words."""
+    return _HUMAN.get(verifier, verifier)
 
 
 def agent_number(number: int) -> str:
@@ -56,7 +69,12 @@ def fill_card(
     """The card with what the mesh says; ``member`` is None for one that is not admitted."""
     told: dict[str, object] = {"mesh": genesis.name, "mesh_id": genesis.mesh_id.hex()}
     if member is not None:
-        told |= {"number": agent_number(member.number), "admitted_ms": member.admitted_ms}
+        told |= {
+            "number": agent_number(member.number),
+            "admitted_ms": member.seat.admitted_ms,
+            "verifier": member.seat.verifier,
+            "human": human(member.seat.verifier),
+        }
     if credential is not None:
         told |= {
             "session_key": credential.session_key.hex(),

@@ -16,8 +16,9 @@ from typing import Any
 from permesh.errors import Refused
 from permesh.records import MAX_UINT, pack, unpack
 
-VERSION = 1
-ID_TAG = b"permesh/genesis/1\x00"
+VERSION = 2
+ID_TAG = b"permesh/genesis/2\x00"
+SCOPE_TAG = b"permesh/scope/1\x00"
 INVITE_PREFIX = "permesh1:"
 MAX_REGISTRARS = 32
 MAX_GENESIS_BYTES = 4096
@@ -67,53 +68,68 @@ def check_bytes(value: Any, length: int, field: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Registrar:
-    """A founding member who may admit others; ``owner`` and ``agent`` are 20-byte addresses."""
+    """A founding member who may admit others.
+
+    ``owner`` and ``agent`` are 20-byte addresses; ``person`` is the person's nullifier (32 bytes).
+    """
 
     owner: bytes
     agent: bytes
     name: str
+    person: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Genesis:
-    """A mesh's unchangeable beginning; ``registrars[i]`` is agent number i + 1."""
+    """A mesh's unchangeable beginning.
+
+    ``registrars[i]`` is agent number i + 1; ``threshold`` of the registrars decide.
+    """
 
     name: str
     created_ms: int
     salt: bytes
     registrars: tuple[Registrar, ...]
+    threshold: int = 1
 
     @property
     def mesh_id(self) -> bytes:
         return hashlib.sha256(ID_TAG + self.encode()).digest()
 
+    @property
+    def scope(self) -> bytes:
+        """What nullifiers are made for; the genesis holds some, so it cannot be its own hash."""
+        return hashlib.sha256(SCOPE_TAG + self.salt).digest()
+
     def encode(self) -> bytes:
-        named = [[one.owner, one.agent, one.name] for one in self.registrars]
-        return pack([VERSION, self.name, self.created_ms, self.salt, named])
+        named = [[one.owner, one.agent, one.name, one.person] for one in self.registrars]
+        return pack([VERSION, self.name, self.created_ms, self.salt, named, self.threshold])
 
     @classmethod
     def decode(cls, data: bytes) -> Genesis:
-        name, created_ms, salt, named = fields_of(data, 4, MAX_GENESIS_BYTES, "genesis")
+        name, created_ms, salt, named, threshold = fields_of(data, 5, MAX_GENESIS_BYTES, "genesis")
         check_name(name, "mesh name")
         require(is_uint(created_ms), "founding date")
         check_bytes(salt, 16, "salt")
         require(isinstance(named, list) and 0 < len(named) <= MAX_REGISTRARS, "registrars")
         registrars = []
         for one in named:
-            require(isinstance(one, list) and len(one) == 3, "registrar")
-            owner, agent, title = one
+            require(isinstance(one, list) and len(one) == 4, "registrar")
+            owner, agent, title, person = one
             registrars.append(
                 Registrar(
                     check_bytes(owner, 20, "owner"),
                     check_bytes(agent, 20, "agent"),
                     check_name(title, "registrar's name"),
+                    check_bytes(person, 32, "registrar's person"),
                 )
             )
         require(all(one.owner != one.agent for one in registrars), "registrar: one key for both")
-        for role in ("owner", "agent"):
+        for role in ("owner", "agent", "person"):
             distinct = {getattr(one, role) for one in registrars}
             require(len(distinct) == len(registrars), f"registrars' {role}s")
-        return cls(name, created_ms, salt, tuple(registrars))
+        require(is_uint(threshold) and 0 < threshold <= len(registrars), "threshold")
+        return cls(name, created_ms, salt, tuple(registrars), threshold)
 
     def is_founders(self, address: bytes) -> bool:
         """Whether it is the owner's or the agent's address of a founding member."""

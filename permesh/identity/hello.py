@@ -1,68 +1,50 @@
 """What a peer shows to be let in, and the rule that says whether it is a member.
 
-Owns the bundle of proofs (enrolment, credential, admission) and its check, a pure function of the
-bundle, the genesis and the clock. A bundle proves itself: who holds the genesis needs nothing else.
+Owns the bundle (a credential, and either the log's word on its agent or the wish to be let in) and
+its check, a pure function of the bundle, the roster and the clock. A bundle of a member proves
+itself: who holds the genesis needs nothing else, though who follows the log knows better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from permesh.errors import Refused
 from permesh.records import pack
 
-from .credential import MAX_STATEMENT_BYTES, Admission, Credential, Enrolment
+from .credential import Credential
+from .enrolment import Enrolment
 from .genesis import VERSION, Genesis, fields_of, require
+from .proof import MAX_PROOF_BYTES, LogProof
+from .registry import Seat
+from .signed import MAX_STATEMENT_BYTES
 
-MAX_HELLO_BYTES = 4 * MAX_STATEMENT_BYTES
+MAX_HELLO_BYTES = MAX_PROOF_BYTES + 2 * MAX_STATEMENT_BYTES + 64
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """The three statements; ``admission`` is None for founders and for those not yet admitted."""
+class Hello:
+    """``proof`` is a member's (a founder's may be None), ``enrolment`` that of one who asks."""
 
-    enrolment: Enrolment
     credential: Credential
-    admission: Admission | None
+    enrolment: Enrolment | None = None
+    proof: LogProof | None = None
 
     def encode(self) -> bytes:
-        admission = self.admission.encode() if self.admission else b""
-        return pack([VERSION, self.enrolment.encode(), self.credential.encode(), admission])
+        enrolment = self.enrolment.encode() if self.enrolment else b""
+        proof = self.proof.encode() if self.proof else b""
+        return pack([VERSION, self.credential.encode(), enrolment, proof])
 
     @classmethod
-    def decode(cls, data: bytes) -> Proof:
-        enrolment, credential, admission = fields_of(data, 3, MAX_HELLO_BYTES, "proof")
-        require(isinstance(admission, bytes), "admission")
+    def decode(cls, data: bytes) -> Hello:
+        credential, enrolment, proof = fields_of(data, 3, MAX_HELLO_BYTES, "hello")
+        require(isinstance(enrolment, bytes) and isinstance(proof, bytes), "hello")
         return cls(
-            Enrolment.decode(enrolment),
             Credential.decode(credential),
-            Admission.decode(admission) if admission else None,
+            Enrolment.decode(enrolment) if enrolment else None,
+            LogProof.decode(proof) if proof else None,
         )
-
-    def verify(self, genesis: Genesis) -> int | None:
-        """Every signature; the member's number, or None for one who is not admitted yet."""
-        mesh = genesis.mesh_id
-        if self.credential.mesh != mesh:
-            raise Refused(
-                "credential.wrong_mesh",
-                "The credential is for another mesh.",
-                "Join this one with an invite of one of its members.",
-            )
-        self.enrolment.verify(mesh)
-        self.credential.verify(self.enrolment)
-        number = genesis.number_of(self.enrolment.agent)
-        if number is not None:
-            founder = genesis.registrars[number - 1]
-            if (founder.owner, founder.name) != (self.enrolment.owner, self.enrolment.name):
-                raise Refused("enrolment.not_founder", "The enrolment differs from the genesis.")
-            if self.admission is not None:  # nothing in the genesis speaks for it
-                raise Refused("admission.founder", "A founding member shows no admission.")
-            return number
-        if self.admission is None:
-            return None
-        self.admission.verify(self.enrolment, genesis)
-        return self.admission.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,47 +54,100 @@ class Verified:
     agent: bytes
     number: int
     name: str
-    proof: Proof
+    credential: Credential
 
     @property
     def expires_ms(self) -> int:
-        return self.proof.credential.expires_ms
+        return self.credential.expires_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """One that asks to be let in: enrolled and holding a credential, but not admitted."""
+    """One that asks to be let in: enrolled and holding a credential, but not in the log."""
 
     agent: bytes
-    proof: Proof
+    enrolment: Enrolment
+    credential: Credential
 
 
-def check_hello(
-    hello: bytes,
-    genesis: Genesis,
-    peer_id: str,
-    now_ms: int,
-    admission_of: Callable[[bytes], Admission | None] = lambda _: None,
-) -> Verified | Asking:
+class KnownMembers(Protocol):
+    """What is asked of `roster.py`."""
+
+    genesis: Genesis
+
+    def seat(self, agent: bytes) -> Seat | None:
+        """What our own log says of this key."""
+        ...
+
+    def is_revoked(self, agent: bytes, owner: bytes) -> bool:
+        """Whether ``owner`` has revoked this key, as far as we have heard."""
+        ...
+
+
+def check_hello(hello: Hello, roster: KnownMembers, peer_id: str, now_ms: int) -> Verified | Asking:
     """Whether ``hello``, shown over a connection authenticated as ``peer_id``, is a member's.
 
-    ``admission_of`` gives the admission that stands for an agent as far as this side knows: one
-    just admitted may not have heard of it, or shows one that lost its number to another's. Raises
-    ``Refused`` with a stable code.
+    Raises ``Refused`` with a stable code.
     """
-    proof = Proof.decode(hello)
-    if proof.credential.peer_id != peer_id:
+    credential, mesh = hello.credential, roster.genesis.mesh_id
+    if credential.peer_id != peer_id:
         raise Refused(
             "credential.wrong_peer",
             "The credential was issued to another libp2p peer.",
             "A credential is worth nothing on another machine: enrol that one itself.",
         )
-    proof.credential.check_current(now_ms)
-    number = proof.verify(genesis)
-    known = admission_of(proof.enrolment.agent)
-    if known is not None and known.enrolment == proof.enrolment.digest:
-        proof = Proof(proof.enrolment, proof.credential, known)
-        number = proof.verify(genesis)
-    if number is None:
-        return Asking(proof.enrolment.agent, proof)
-    return Verified(proof.enrolment.agent, number, proof.enrolment.name, proof)
+    if credential.mesh == mesh:  # one of another mesh is told that, whatever its date
+        credential.check_current(now_ms)
+    credential.verify(mesh)
+    seat = roster.seat(credential.agent)
+    if seat is None and hello.proof is not None:
+        seat = hello.proof.seat(roster.genesis, credential.agent)
+    if seat is not None:
+        check_served(seat, credential, roster)
+        return Verified(credential.agent, seat.number, seat.name, credential)
+    wish = hello.enrolment
+    if wish is None:
+        raise Refused(
+            "credential.not_admitted",
+            "The credential's agent is not in the log of admissions.",
+            "Ask to be let in with an invite: permesh mesh join LINE",
+        )
+    if (wish.agent, wish.owner) != (credential.agent, credential.owner):
+        raise Refused(
+            "credential.wrong_agent",
+            "The credential is another agent's than the enrolment.",
+            "Make a new identity in a new home: permesh init --name NAME",
+        )
+    wish.verify(mesh)
+    return Asking(wish.agent, wish, credential)
+
+
+def check_served(seat: Seat, credential: Credential, roster: KnownMembers) -> None:
+    """Raises ``Refused`` unless the seat's present key made the credential and is in good standing.
+
+    Signatures and dates are checked elsewhere.
+    """
+    if credential.owner != seat.owner:
+        raise Refused(
+            "credential.wrong_owner",
+            "The credential names another owner than the log.",
+            "Renew it in the home of that agent.",
+        )
+    if credential.agent != seat.agent:
+        raise Refused(
+            "credential.old_key",
+            "The ID was moved to another key by its owner.",
+            "Run the daemon in the home that holds the new key.",
+        )
+    if seat.revoked or roster.is_revoked(credential.agent, seat.owner):
+        raise Refused(
+            "credential.revoked",
+            "The agent's key was revoked by its owner.",
+            "The owner moves the ID to a new key: permesh owner move",
+        )
+    if seat.suspended is not None:
+        raise Refused(
+            "member.suspended",
+            f"The registrars have suspended this member: {seat.suspended or 'no reason given'}",
+            "Ask a registrar; permesh members shows who they are.",
+        )

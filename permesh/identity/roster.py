@@ -9,24 +9,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import count
 
 from permesh.errors import Refused
 from permesh.records import Header, Record, pack, unpack
 
-from .credential import SKEW_MS, Admission, Credential, Enrolment, Session
+from .ballot import Ballot, Ordering, Promise
+from .checkpoint import Vote
+from .credential import Credential, Session
+from .enrolment import Enrolment
+from .entry import RESOLUTION, Approval, Entry, Resolution
 from .genesis import Genesis, require
-from .hello import MAX_HELLO_BYTES, Proof
+from .log import AdmissionLog, Batch
+from .owner import MOVE, REVOKE, OwnerStatement
+from .registry import APPROVALS_SPAN_MS, Seat
+from .signed import MAX_STATEMENT_BYTES, SKEW_MS
 
 CREDENTIAL = "identity.credential"
 REQUEST = "identity.request"
-ADMISSION = "identity.admission"
-KINDS = frozenset({CREDENTIAL, REQUEST, ADMISSION})
+APPROVAL = "identity.approval"
+BATCH = "identity.batch"
+VOTE = "identity.vote"
+BALLOT = "identity.ballot"
+PROMISE = "identity.promise"
+OWNER = "identity.owner"
+# What only those write who decide, or once did.
+REGISTRARS_OWN = frozenset({APPROVAL, BATCH, VOTE, BALLOT, PROMISE})
+KINDS = frozenset({CREDENTIAL, REQUEST, OWNER}) | REGISTRARS_OWN
 
 REQUEST_LIFE_MS = 7 * 24 * 3_600_000
 # Anyone can ask to be let in, so what asking costs the members is bounded, per sponsor and in all.
 REQUESTS_PER_SPONSOR = 64
 REQUESTS_IN_ALL = 256
+# Entries that wait for approvals, or for their turn in the log.
+UNDECIDED = 1024
+# Keys that the log does not know, of which owners say something.
+STRANGERS = 4096
+# Owners' statements about one key: one who knows no better may take several for its owner.
+STATEMENTS_PER_KEY = 8
 # An agent that signs two credentials for one epoch contradicts itself. The records of both stay
 # checkable; of more than a few the smallest are kept, whatever the order in which they came. With
 # `MAX_EPOCH` this bounds what one agent can make everybody hold: about a quarter of the disk space
@@ -36,17 +55,24 @@ CREDENTIALS_PER_EPOCH = 4
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """``admitted_by`` is the registrar's address (its own for a founder)."""
+    """A seat in the log, with what its agent shows now."""
 
-    agent: bytes
-    owner: bytes
-    number: int
-    name: str
+    seat: Seat
     is_registrar: bool
-    admitted_by: bytes
-    requested_ms: int
-    admitted_ms: int
+    revoked: bool
     credential: Credential | None
+
+    @property
+    def agent(self) -> bytes:
+        return self.seat.agent
+
+    @property
+    def number(self) -> int:
+        return self.seat.number
+
+    @property
+    def name(self) -> str:
+        return self.seat.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +91,25 @@ class _Heard:
     request: Request
 
 
+@dataclass(slots=True)
+class _Undecided:
+    entry: Entry
+    approvals: dict[bytes, Approval]
+
+
 class Roster:
     """The members of one mesh, as this member's records tell them."""
 
     def __init__(self, genesis: Genesis) -> None:
         self.genesis = genesis
         self.mesh_id = genesis.mesh_id
-        self._admissions: dict[bytes, tuple[Admission, Enrolment]] = {}  # by encoded admission
+        self.log = AdmissionLog(genesis)
+        self.ordering = Ordering(self.log)
         self._sessions: dict[bytes, dict[int, tuple[Session, ...]]] = {}  # by agent and epoch
         self._newest: dict[bytes, Credential] = {}
-        self._enrolments: dict[bytes, Enrolment] = {}  # of founders
         self._requests: dict[tuple[bytes, bytes], _Heard] = {}  # by sponsor and agent
-        self._winners: dict[bytes, tuple[Admission, Enrolment]] | None = None
+        self._undecided: dict[bytes, _Undecided] = {}  # by the entry's digest
+        self._owners_say: dict[bytes, dict[bytes, OwnerStatement]] = {}  # by agent and digest
 
     # -- the rule ------------------------------------------------------------------------------
 
@@ -84,9 +117,9 @@ class Roster:
         """Validity, cheapest test first; raises ``Refused``.
 
         ``record.credential_unknown`` means that the record may become valid when its author's
-        credential arrives; every other code is final, ``record.from_future`` aside.
-        Who is a member now is not asked: whether a record is valid must not depend on what came
-        before it, its credential aside.
+        credential arrives, or the log says more of the author; every other code is final,
+        ``record.from_future`` aside. Who is a member now is not asked: whether a record is valid
+        must not depend on what came before it, what its author shows aside.
         """
         header = record.header
         if header.mesh != self.mesh_id:
@@ -104,34 +137,67 @@ class Roster:
             # not; other members hold it in good faith and must not be blamed for it.
             if 0 < len(sessions) < CREDENTIALS_PER_EPOCH:
                 raise
-            raise Refused(
-                "record.credential_unknown", "The record's credential has not been seen yet."
-            ) from None
-        if header.kind == ADMISSION:
-            require(header.expires_ms == 0, "admission record's life")
-            enrolment, admission = _admission_body(record)
-            if admission.registrar != header.author:
-                raise Refused("admission.not_registrar", "The admission is another registrar's.")
-            enrolment.verify(self.mesh_id)
-            admission.verify(enrolment, self.genesis)
+            raise _unknown_yet() from None
+        if header.kind in REGISTRARS_OWN:
+            self._check_registrars_own(record)
+        elif header.kind == OWNER:
+            require(header.expires_ms == 0, "owner's record: its life")
+            OwnerStatement.decode(_body(record)).verify(self.mesh_id)
         elif header.kind == REQUEST:
-            proof = _proof_body(record)
-            require(proof.admission is None, "request: it shows an admission")
+            enrolment, credential = _request_body(record)
             life = header.expires_ms - header.created_ms
             # Two looks at one clock stand behind these dates, and it may have been set between.
             require(0 < life <= REQUEST_LIFE_MS + SKEW_MS, "request's life")
-            proof.verify(self.genesis)
+            enrolment.verify(self.mesh_id)
+            credential.verify(self.mesh_id)
+            require(
+                (credential.agent, credential.owner) == (enrolment.agent, enrolment.owner),
+                "request: whose credential it shows",
+            )
 
     def _check_credential(self, record: Record) -> None:
         header = record.header
         require(header.expires_ms == 0, "credential record's life")
-        proof = _proof_body(record)
-        credential = proof.credential
+        credential = Credential.decode(_body(record))
         if (credential.agent, credential.epoch) != (header.author, header.epoch):
             raise Refused("credential.wrong_agent", "The credential is not its author's.")
-        if proof.verify(self.genesis) is None:
-            raise Refused("credential.not_admitted", "The credential's agent was never admitted.")
+        seat = self.seat(credential.agent)
+        if seat is None:
+            raise _unknown_yet()
+        if credential.owner != seat.owner:
+            raise Refused(
+                "credential.wrong_owner", "The credential names another owner than the log."
+            )
+        credential.verify(self.mesh_id)
         _check_signed(record, [credential.session])
+
+    def _check_registrars_own(self, record: Record) -> None:
+        """Of one who never decided it may be that the log, as it is here, is not up to date."""
+        header, body = record.header, _body(record)
+        if header.author not in self.log.registry.known_registrars:
+            raise _unknown_yet()
+        require(header.expires_ms == 0, "life of a registrar's record")
+        author = header.author
+        match header.kind:
+            case "identity.approval":
+                entry = Entry.decode(body)
+                require([one.registrar for one in entry.approvals] == [author], "approval's author")
+                entry.verify(self.mesh_id)
+            case "identity.batch":
+                batch = Batch.decode(body)
+                require(batch.vote.witness == author, "batch's author")
+                batch.verify(self.mesh_id)
+            case "identity.vote":
+                vote = Vote.decode(body)
+                require(vote.witness == author, "vote's author")
+                vote.verify(self.mesh_id)
+            case "identity.ballot":
+                Ballot.decode(body)
+            case _:
+                voted = Promise.decode(body).voted
+                if voted is not None:
+                    require(voted.witness == author, "promise's author")
+                    voted.verify(self.mesh_id)
 
     # -- the fold ------------------------------------------------------------------------------
 
@@ -140,54 +206,47 @@ class Roster:
 
         Raises ``Refused`` on a body that `check` would have refused. Other kinds are ignored.
         """
-        kind = record.header.kind
-        if kind == CREDENTIAL:
-            proof = _proof_body(record)
-            self._add_credential(proof)
-            return [proof.credential.agent]
-        if kind == ADMISSION:
-            enrolment, admission = _admission_body(record)
-            self._add_admission(admission, enrolment)
-            return [admission.agent]
-        if kind == REQUEST:
-            proof = _proof_body(record)
-            self._add_request(proof, record.header)
-            return [proof.enrolment.agent]
-        return []
+        author, body = record.header.author, record.body or b""
+        match record.header.kind:
+            case "identity.credential":
+                self.add(Credential.decode(body))
+            case "identity.request":
+                enrolment, credential = _request_body(record)
+                self._add_request(enrolment, credential, record.header)
+                return [author, enrolment.agent]
+            case "identity.owner":
+                return [author, *self._add_statement(OwnerStatement.decode(body))]
+            case "identity.approval":
+                self._add_approval(Entry.decode(body))
+            case "identity.batch":
+                self.log.add_batch(author, Batch.decode(body))
+            case "identity.vote":
+                self.log.add_vote(Vote.decode(body))
+            case "identity.ballot":
+                self.ordering.add_ballot(author, Ballot.decode(body))
+            case "identity.promise":
+                self.ordering.add_promise(author, record.id, Promise.decode(body))
+            case _:
+                return []
+        return [author, *self._advance()]
 
-    def add(self, proof: Proof) -> Member | None:
-        """Take in a proof that verified elsewhere (a hello), so that its author's records count.
-
-        Returns the member that it shows: None where another's admission stands against it (for
-        its owner or its number). Raises ``Refused`` for one that only asks to be let in.
-        """
-        if proof.admission is None and self.genesis.number_of(proof.enrolment.agent) is None:
-            raise Refused("credential.not_admitted", "The credential's agent was never admitted.")
-        self._add_credential(proof)
-        return self.member(proof.enrolment.agent)
-
-    def _add_credential(self, proof: Proof) -> None:
-        credential, agent = proof.credential, proof.credential.agent
-        epochs = self._sessions.setdefault(agent, {})
+    def add(self, credential: Credential) -> None:
+        """Take in a credential that was verified elsewhere (a hello's), so that records count."""
+        epochs = self._sessions.setdefault(credential.agent, {})
         sessions = {*epochs.get(credential.epoch, ()), credential.session}
         epochs[credential.epoch] = tuple(sorted(sessions)[:CREDENTIALS_PER_EPOCH])
-        newest = self._newest.get(agent)
+        newest = self._newest.get(credential.agent)
         if newest is None or _age(credential) < _age(newest):
-            self._newest[agent] = credential
-        if proof.admission is not None:
-            self._add_admission(proof.admission, proof.enrolment)
-            return
-        known = self._enrolments.get(agent)
-        if known is None or proof.enrolment.digest < known.digest:
-            self._enrolments[agent] = proof.enrolment
+            self._newest[credential.agent] = credential
 
-    def _add_admission(self, admission: Admission, enrolment: Enrolment) -> None:
-        encoded = admission.encode()
-        if encoded not in self._admissions:
-            self._admissions[encoded] = (admission, enrolment)
-            self._winners = None
+    def _advance(self) -> list[bytes]:
+        changed = self.log.advance()
+        if changed:
+            for digest in [one for one in self._undecided if self.log.registry.holds(one)]:
+                del self._undecided[digest]
+        return changed
 
-    def _add_request(self, proof: Proof, header: Header) -> None:
+    def _add_request(self, enrolment: Enrolment, credential: Credential, header: Header) -> None:
         """Keep each sponsor's newest requests, and of those the newest of all.
 
         What is kept is a function of the set of requests, whatever the order in which they came:
@@ -195,9 +254,9 @@ class Roster:
         never have come back, since those before it only ever become newer.
         """
         sponsor = header.author
-        request = Request(proof.enrolment, proof.credential, sponsor, header.created_ms)
+        request = Request(enrolment, credential, sponsor, header.created_ms)
         heard = _Heard((header.created_ms, header.body_hash, sponsor), request)
-        place = (sponsor, proof.enrolment.agent)
+        place = (sponsor, enrolment.agent)
         known = self._requests.get(place)
         if known is not None and known.rank >= heard.rank:
             return
@@ -208,58 +267,64 @@ class Roster:
         elif len(self._requests) > REQUESTS_IN_ALL:
             del self._requests[min(self._requests, key=lambda one: self._requests[one].rank)]
 
-    def _admitted(self) -> dict[bytes, tuple[Admission, Enrolment]]:
-        """One admission an agent, an owner and a number: the lowest number wins, then the bytes.
+    def _add_approval(self, entry: Entry) -> None:
+        if entry.kind == RESOLUTION:
+            content = entry.content()
+            assert isinstance(content, Resolution)
+            self.log.add_resolution(content, entry.approvals)
+            return
+        digest = entry.digest
+        if self.log.registry.holds(digest):
+            return
+        known = self._undecided.setdefault(digest, _Undecided(entry, {}))
+        for approval in entry.approvals:
+            known.approvals.setdefault(approval.registrar, approval)
+        if len(self._undecided) > UNDECIDED:
+            del self._undecided[min(self._undecided, key=self._since)]
 
-        Founders come first. Deterministic in the set of admissions, whatever their order.
-        """
-        if self._winners is None:
-            owners = {one.owner for one in self.genesis.registrars}
-            agents = {one.agent for one in self.genesis.registrars}
-            numbers: set[int] = set()
-            winners = {}
-            for encoded in sorted(
-                self._admissions, key=lambda item: (self._admissions[item][0].number, item)
-            ):
-                admission, enrolment = self._admissions[encoded]
-                if (
-                    admission.agent in agents
-                    or admission.owner in owners
-                    or admission.number in numbers
-                ):
-                    continue
-                agents.add(admission.agent)
-                owners.add(admission.owner)
-                numbers.add(admission.number)
-                winners[admission.agent] = (admission, enrolment)
-            self._winners = winners
-        return self._winners
+    def _since(self, digest: bytes) -> tuple[int, bytes]:
+        approvals = self._undecided[digest].approvals.values()
+        return max(one.decided_ms for one in approvals), digest
+
+    def _add_statement(self, said: OwnerStatement) -> list[bytes]:
+        """Kept by key even where the log knows no such agent yet, or another owner of it."""
+        seat = self.seat(said.agent)
+        if seat is not None and seat.owner != said.owner:
+            return []
+        if seat is None and len(self._owners_say) >= STRANGERS:
+            return []
+        known = self._owners_say.setdefault(said.agent, {})
+        known[said.digest] = said
+        if len(known) > STATEMENTS_PER_KEY:
+            del known[max(known)]
+        return [said.agent, said.new_agent] if said.act == MOVE else [said.agent]
 
     # -- what follows ----------------------------------------------------------------------------
 
+    def seat(self, agent: bytes) -> Seat | None:
+        return self.log.registry.seat(agent)
+
+    def is_revoked(self, agent: bytes, owner: bytes) -> bool:
+        """Whether ``owner`` says so of this key; the log hears of it later."""
+        said = self._owners_say.get(agent, {}).values()
+        return any(one.act == REVOKE and one.owner == owner for one in said)
+
     def member(self, agent: bytes) -> Member | None:
-        number = self.genesis.number_of(agent)
-        if number is not None:
-            founder = self.genesis.registrars[number - 1]
-            created = self.genesis.created_ms
-            return Member(
-                agent, founder.owner, number, founder.name, True, agent, created, created,
-                self.credential(agent),
-            )  # fmt: skip
-        found = self._admitted().get(agent)
-        if found is None:
-            return None
-        admission, enrolment = found
+        """Whose key this is, or once was."""
+        seat = self.seat(agent)
+        return self._member(seat) if seat else None
+
+    def _member(self, seat: Seat) -> Member:
         return Member(
-            agent, admission.owner, admission.number, enrolment.name, False, admission.registrar,
-            enrolment.requested_ms, admission.admitted_ms, self.credential(agent),
-        )  # fmt: skip
+            seat,
+            seat.agent in self.log.registry.registrars,
+            seat.revoked or self.is_revoked(seat.agent, seat.owner),
+            self.credential(seat.agent),
+        )
 
     def members(self) -> list[Member]:
         """Everyone, by number."""
-        agents: Iterable[bytes] = [one.agent for one in self.genesis.registrars]
-        found = [self.member(agent) for agent in (*agents, *self._admitted())]
-        return sorted((one for one in found if one is not None), key=lambda one: one.number)
+        return [self._member(seat) for seat in self.log.registry.seats()]
 
     def pending(self, now_ms: int) -> list[Request]:
         """Requests that are neither answered nor older than a week, oldest first.
@@ -271,25 +336,43 @@ class Roster:
             request = heard.request
             agent = request.enrolment.agent
             newest.pop(agent, None)
-            if self.member(agent) is None and now_ms < request.heard_ms + REQUEST_LIFE_MS:
+            if self.seat(agent) is None and now_ms < request.heard_ms + REQUEST_LIFE_MS:
                 newest[agent] = request
         return list(newest.values())
 
-    def next_number(self) -> int:
-        """The lowest that no admission names; one far ahead of all others is no reason to stop."""
-        taken = {admission.number for admission, _ in self._admissions.values()}
-        return next(n for n in count(len(self.genesis.registrars) + 1) if n not in taken)
+    def approvals(self, entry: Entry) -> frozenset[bytes]:
+        """The registrars that have approved it and may decide now."""
+        known = self._undecided.get(entry.digest)
+        registry = self.log.registry
+        return frozenset(
+            one for one in (known.approvals if known else ()) if registry.may_decide(one)
+        )
 
-    def owner_is_taken(self, owner: bytes) -> bool:
-        return any(one.owner == owner for one in self.members())
+    def undecided(self) -> list[Entry]:
+        """What some registrar approved and the log does not hold, oldest first."""
+        return [self._undecided[one].entry for one in sorted(self._undecided, key=self._since)]
 
-    def admission(self, agent: bytes) -> Admission | None:
-        found = self._admitted().get(agent)
-        return found[0] if found else None
+    def ready(self) -> list[Entry]:
+        """What may be appended to the log now, owners' own statements first.
 
-    def enrolment(self, agent: bytes) -> Enrolment | None:
-        found = self._admitted().get(agent)
-        return found[1] if found else self._enrolments.get(agent)
+        Whether each of them fits is found when a batch is planned.
+        """
+        statements = [
+            Entry.of(one)
+            for agent in sorted(self._owners_say)
+            for _, one in sorted(self._owners_say[agent].items())
+        ]
+        ready = [one for one in statements if not self.log.registry.holds(one.digest)]
+        needed = self.genesis.threshold
+        for digest in sorted(self._undecided, key=self._since):
+            known = self._undecided[digest]
+            # One that lapsed must not keep the others from counting.
+            given = [known.approvals[who] for who in sorted(self.approvals(known.entry))]
+            newest = max((one.decided_ms for one in given), default=0)
+            chosen = [one for one in given if newest - one.decided_ms <= APPROVALS_SPAN_MS]
+            if len(chosen) >= needed:
+                ready.append(known.entry.approved_by(*chosen))
+        return ready
 
     def credential(self, agent: bytes) -> Credential | None:
         """The agent's newest credential."""
@@ -300,36 +383,25 @@ class Roster:
         return sessions[0].session_key if sessions else None
 
 
-def subject(record: Record) -> bytes:
-    """The agent whom an identity record that passed `Roster.check` is about."""
-    if record.header.kind == ADMISSION:
-        return _admission_body(record)[1].agent
-    return _proof_body(record).enrolment.agent
+def request_body(enrolment: Enrolment, credential: Credential) -> bytes:
+    """What a sponsor publishes of one that asks."""
+    return pack([enrolment.encode(), credential.encode()])
 
 
-def request_body(proof: Proof) -> bytes:
-    """What a sponsor publishes of one that asks; the proof shows no admission."""
-    return Proof(proof.enrolment, proof.credential, None).encode()
-
-
-def admission_body(enrolment: Enrolment, admission: Admission) -> bytes:
-    return pack([enrolment.encode(), admission.encode()])
-
-
-def _admission_body(record: Record) -> tuple[Enrolment, Admission]:
-    parts = unpack(_body(record), limit=MAX_HELLO_BYTES)
-    require(isinstance(parts, list) and len(parts) == 2, "admission record")
-    return Enrolment.decode(parts[0]), Admission.decode(parts[1])
-
-
-def _proof_body(record: Record) -> Proof:
-    return Proof.decode(_body(record))
+def _request_body(record: Record) -> tuple[Enrolment, Credential]:
+    parts = unpack(_body(record), limit=2 * MAX_STATEMENT_BYTES + 16)
+    require(isinstance(parts, list) and len(parts) == 2, "request record")
+    return Enrolment.decode(parts[0]), Credential.decode(parts[1])
 
 
 def _body(record: Record) -> bytes:
     if record.body is None:
         raise Refused("record.body_missing", "An identity record came without its body.")
     return record.body
+
+
+def _unknown_yet() -> Refused:
+    return Refused("record.credential_unknown", "The record's credential has not been seen yet.")
 
 
 def _age(credential: Credential) -> tuple[int, Session, bytes]:

@@ -25,9 +25,10 @@ from .wire import Framed
 PROTOCOL = "/permesh/admission/1"
 VERSION = 1
 
-# A credential, an enrolment and an admission are about 1.5 KiB together.
-MAX_HELLO = 8 * 1024
-MAX_EXTRA = 4 * 1024
+# A credential and a proof that the log holds its agent: 1.5 KiB in a young mesh, and more for every
+# change of those who decide.
+MAX_HELLO = 29 * 1024
+MAX_EXTRA = 25 * 1024
 MAX_TEXT = 512
 MAX_CODE = 64
 MAX_ADDRESSES = 8

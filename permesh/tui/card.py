@@ -39,15 +39,19 @@ def member_card(member: Member, now_ms: int) -> Card:
             ("agent", member.agent, ""),
             ("owner", member.owner, ""),
             ("asked", f"{moment(member.requested_ms)}, {_ago(member.requested_ms, now_ms)}", ""),
+            ("human", f"{member.verifier}: {member.human}, if approved", ""),
+            ("approved", f"by {member.approvals} of the {member.needed} that it takes", ""),
         ]
         line = "asks to be let in · not a member yet"
     else:
-        line = f"{member.state} · {'online' if member.online else 'not connected'}"
+        why = f" ({member.note})" if member.note else ""
+        line = f"{member.state}{why} · {'online' if member.online else 'not connected'}"
         vouched = member.vouched_by or "the founding of the mesh"
         rows = [
             ("agent", member.agent, ""),
             ("owner", member.owner, ""),
             ("admitted", moment(member.admitted_ms), ""),
+            ("human", f"{member.verifier}: {member.human}", ""),
             ("vouched", f"by {vouched}", ""),
             ("rotation", _epoch(member.epoch, member.expires_ms, now_ms), ""),
         ]
@@ -75,6 +79,7 @@ def own_card(identity: Identity, now_ms: int) -> Card:
         ("mesh", f"{identity.mesh or '—'}  {short(identity.mesh_id)}", ""),
         ("agent", identity.agent, ""),
         ("owner", identity.owner, ""),
+        ("human", identity.human or "—", ""),
         ("admitted", moment(identity.admitted_ms), ""),
         ("issued", f"{moment(identity.issued_ms)}, epoch {identity.epoch}", ""),
         ("rotates", moment(identity.rotates_ms), ""),

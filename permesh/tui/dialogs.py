@@ -1,4 +1,4 @@
-"""The windows that open over the main screen: reader, new room, confirm, one line to copy, help.
+"""The windows that open over the main screen: reader, new room, confirm, admit, one line, help.
 
 Each answers through its result and knows nothing of the daemon.
 """
@@ -18,7 +18,7 @@ from textual.widgets import Button, Input, Static
 
 from permesh.display import clean, clean_line
 from permesh.errors import PermeshError
-from permesh.schema import Post, Room
+from permesh.schema import Member, Post, Room
 
 from .widgets.key_bar import KeyBar
 from .widgets.long_text import LongText
@@ -147,6 +147,67 @@ class NewRoom(Dialog):
     async def _ask(self, name: str, purpose: str) -> None:
         try:
             self.room = await self._make(name, purpose)
+        except PermeshError as error:
+            self._say(str(error))
+        else:
+            self.dismiss(True)
+
+    def _say(self, text: str) -> None:
+        self.query_one("#problem", Static).update(clean_line(text))
+
+
+class Admit(Dialog):
+    """Asks a registrar whom it has met, and stays open with the reason when it does not fit."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "admit", "Admit")]
+
+    def __init__(
+        self, lines: Content, asks: bool, admit: Callable[[str | None], Awaitable[Member]]
+    ) -> None:
+        """``asks``: whether the registrar has to name the person."""
+        super().__init__()
+        self._lines = lines
+        self._asks = asks
+        self._admit = admit
+        self.admitted: Member | None = None
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self._lines, markup=False)
+            if self._asks:
+                yield Static("The person whom you have met", classes="label", markup=False)
+                yield Input(placeholder="as they named themselves", id="person", compact=True)
+            yield Static(id="problem", classes="problem", markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button("Cancel (esc)", id="cancel")
+                yield Button("Admit (^s)", id="agree", variant="primary")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.query_one(".dialog").border_title = Content("Let this member in?")
+        self.query_one("#person" if self._asks else "#cancel").focus()
+
+    def on_input_submitted(self) -> None:
+        self.action_admit()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "agree":
+            self.action_admit()
+        else:
+            self.dismiss(False)
+
+    def action_admit(self) -> None:
+        person = self.query_one("#person", Input).value.strip() if self._asks else None
+        if person == "":
+            self._say("Name the person: you vouch for having met them.")
+            return
+        self._say("Asking…")
+        self._ask(person)
+
+    @work(group="admit", exclusive=True)
+    async def _ask(self, person: str | None) -> None:
+        try:
+            self.admitted = await self._admit(person)
         except PermeshError as error:
             self._say(str(error))
         else:

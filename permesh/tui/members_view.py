@@ -7,12 +7,11 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
 
-from permesh.display import clean, clean_line
-from permesh.errors import PermeshError
+from permesh.display import clean_line
 from permesh.schema import Member
 
 from .card import member_card
-from .dialogs import Confirm
+from .dialogs import Admit
 from .model import MeshModel
 from .ports import Clock, MeshClient
 from .widgets.card_view import CardView
@@ -69,22 +68,23 @@ class MembersView(Horizontal):
             "\nowner  ",
             clean_line(member.owner),
             (
-                "\n\nCompare the agent's address with the one its owner told you: "
-                "names can be anything. Admitting cannot be taken back here.",
+                "\n\nCompare the agent's address with the one its owner told you: names can be "
+                "anything. The log of admissions keeps for ever what you sign.",
                 "$foreground 60%",
             ),
         )
-        if not await self.app.push_screen_wait(Confirm("Let this member in?", lines, "Admit")):
+
+        async def admit(person: str | None) -> Member:
+            return await self._client.admit(member.agent, person)
+
+        dialog = Admit(lines, member.verifier == "vouched", admit)
+        if not await self.app.push_screen_wait(dialog) or dialog.admitted is None:
             return
-        try:
-            admitted = await self._client.admit(member.agent)
-        except PermeshError as error:
-            self.notify(clean(str(error)), title="Not admitted", severity="error", markup=False)
-            return
+        admitted = dialog.admitted
         self._model.take_members([admitted])
         self.members_changed()
-        self.notify(
-            f"{clean_line(admitted.name)} is {clean_line(admitted.number)} now.",
-            title="Admitted",
-            markup=False,
-        )
+        if admitted.state == "pending":
+            said, title = f"{admitted.approvals} of {admitted.needed} approvals.", "Approved"
+        else:
+            said, title = f"{clean_line(admitted.number)} now.", "Admitted"
+        self.notify(f"{clean_line(admitted.name)}: {said}", title=title, markup=False)

@@ -1,0 +1,127 @@
+"""What shows that somebody is in the log, to one who holds nothing but the genesis.
+
+Owns the proof: the entries about one agent, and every entry that changed who decides, each with its
+path to a checkpoint that those who decided then have cosigned. What a proof cannot show is what
+came later: a revocation is only known to who follows the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from permesh.errors import Refused
+from permesh.records import pack
+
+from .checkpoint import Certificate
+from .entry import Entry
+from .genesis import VERSION, Genesis, fields_of, require
+from .log import AdmissionLog, Step
+from .merkle import Path
+from .registry import Registry, Seat
+
+MAX_PROOF_BYTES = 24 * 1024
+MAX_SECTIONS = 32
+MAX_SECTION_ENTRIES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Entries with their paths to one checkpoint, in the order of their numbers."""
+
+    certificate: Certificate
+    entries: tuple[tuple[Path, Entry], ...]
+
+    def fields(self) -> list[Any]:
+        shown = [[path.fields(), entry.encode()] for path, entry in self.entries]
+        return [self.certificate.fields(), shown]
+
+    @classmethod
+    def of(cls, fields: Any) -> Section:
+        require(isinstance(fields, list) and len(fields) == 2, "section")
+        certificate, shown = fields
+        require(isinstance(shown, list) and len(shown) <= MAX_SECTION_ENTRIES, "section's entries")
+        entries = []
+        for one in shown:
+            require(isinstance(one, list) and len(one) == 2, "section's entry")
+            entries.append((Path.of(one[0]), Entry.decode(one[1])))
+        return cls(Certificate.of(certificate), tuple(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class LogProof:
+    """Empty for a founder about whom nothing changed."""
+
+    sections: tuple[Section, ...]
+
+    @classmethod
+    def make(cls, log: AdmissionLog, agent: bytes) -> LogProof:
+        """Raises ``Refused("log.unknown")`` for one that is not in the log."""
+        seat = log.registry.seat(agent)
+        if seat is None:
+            raise Refused("log.unknown", "The log does not hold this agent.", "Ask to be let in.")
+        founders = len(log.genesis.registrars)
+        wanted = {seat.number, *seat.changes, *log.registry.authority}
+        numbers = sorted(number for number in wanted if number > founders)
+        steps = log.steps()
+        # Who decided changes at these steps, so what they say must be shown under their own
+        # checkpoints; all else stands under the last of all.
+        turning = {
+            _step_of(steps, number) for number in log.registry.authority if number > founders
+        }
+        bounds = sorted({*turning, len(steps) - 1}) if numbers else []
+        sections, shown = [], 0
+        for bound in bounds:
+            certificate = steps[bound].certificate
+            size = certificate.checkpoint.size
+            here = [number for number in numbers if shown < number <= size]
+            shown = size
+            sections.append(
+                Section(
+                    certificate,
+                    tuple((log.path(number, size), log.entry(number)) for number in here),
+                )
+            )
+        return cls(tuple(sections))
+
+    def encode(self) -> bytes:
+        return pack([VERSION, [one.fields() for one in self.sections]])
+
+    @classmethod
+    def decode(cls, data: Any) -> LogProof:
+        require(isinstance(data, bytes), "log proof")
+        (sections,) = fields_of(data, 1, MAX_PROOF_BYTES, "log proof")
+        require(isinstance(sections, list) and len(sections) <= MAX_SECTIONS, "log proof")
+        return cls(tuple(map(Section.of, sections)))
+
+    def registry(self, genesis: Genesis) -> Registry:
+        """What the log says of those whom the proof is about; raises ``Refused``.
+
+        Everything shown is checked: signatures, approvals, paths and cosignatures.
+        """
+        registry, mesh, last = Registry(genesis), genesis.mesh_id, 0
+        for section in self.sections:
+            checkpoint = section.certificate.checkpoint
+            witnesses = [one for one in registry.registrars if registry.may_decide(one)]
+            section.certificate.verify(mesh, witnesses, registry.quorum)
+            for path, entry in section.entries:
+                if not last < path.index <= path.size == checkpoint.size:
+                    raise Refused(
+                        "log.path",
+                        "The entry does not stand in the log where it is said to.",
+                        "Ask for the proof again.",
+                    )
+                path.verify(entry.encode(), checkpoint.root)
+                entry.verify(mesh)
+                registry.extend([entry], path.index)
+                last = path.index
+        return registry
+
+    def seat(self, genesis: Genesis, agent: bytes) -> Seat | None:
+        """The seat of ``agent``; None if the proof does not show one. Raises ``Refused``."""
+        return self.registry(genesis).seat(agent)
+
+
+def _step_of(steps: list[Step], number: int) -> int:
+    """The index of the step that appended entry ``number``."""
+    return next(i for i, one in enumerate(steps) if one.certificate.checkpoint.size >= number)
