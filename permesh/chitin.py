@@ -243,7 +243,7 @@ class Chain:
         message = fields.get("message")
         text = _shown(message) if isinstance(message, str) else "no message"
         reverted = fields.get("code") == 3 or "revert" in text.lower()
-        kind = Reverted if method == "eth_call" and reverted else PermeshError
+        kind = Reverted if reverted else PermeshError
         return self.fault(f"{method} failed with '{text}'", kind)
 
 

@@ -48,7 +48,7 @@ from .p2p import addressbook
 from .p2p.addressbook import AddressBook
 from .p2p.replication import PROTOCOL as SYNC_PROTOCOL
 from .p2p.replication import Replication, severity
-from .p2p.swarm import OPEN_S, PeerInfo, Swarm
+from .p2p.swarm import OPEN_S, Handler, PeerInfo, Swarm
 from .p2p.wire import Framed
 from .records import MAX_RECORD_BYTES, Record, unpack
 from .store import AsyncStore, Store
@@ -57,6 +57,9 @@ from .verifiers import Verifier, verifiers
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # what the stubs of trio call it
 
+# How long a stream waits for us to hear what was said while we were away. Beyond it nobody answers
+# us, and the peer is served by what we know.
+CATCH_UP_S = 10.0
 LOG_BYTES = 4 * 1024 * 1024
 LOG_FILES = 2
 _log = logging.getLogger("permesh.daemon")
@@ -91,7 +94,7 @@ class Daemon:
             config.network,
             f"permesh/{membership.genesis.mesh_id.hex()}/1",
             membership,
-            {SYNC_PROTOCOL: self._serve_sync, **self._compute.handlers},
+            {SYNC_PROTOCOL: self._serve_sync, **self._guarded(self._compute.handlers)},
             lambda peer, data: self.replication.on_message(peer, data),
             on_peer=self._on_peer,
             on_gone=self._on_gone,
@@ -148,6 +151,34 @@ class Daemon:
     async def _serve_sync(self, stream: Framed, peer_id: str, verified: object) -> None:
         await self.replication.handle_sync(stream, peer_id, verified)
 
+    def _guarded(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
+        """What is served only once we know whom the mesh has shut out while we were away."""
+
+        def guard(handler: Handler) -> Handler:
+            async def serve(stream: Framed, peer_id: str, verified: object) -> None:
+                with trio.move_on_after(CATCH_UP_S):
+                    await self.replication.caught_up_for(peer_id, self._connected)
+                assert isinstance(verified, Verified)
+                refusal = self._membership.refusal(verified)
+                if refusal is not None:
+                    raise refusal
+                await handler(stream, peer_id, verified)
+
+            return serve
+
+        return {protocol: guard(handler) for protocol, handler in handlers.items()}
+
+    def _connected(self) -> list[str]:
+        return [peer.peer_id for peer in self.swarm.peers()]
+
+    async def _shut_out(self) -> None:
+        """Drop peers whose key was revoked, moved or suspended since they came in."""
+        for peer in self.swarm.peers():
+            assert isinstance(peer.verified, Verified)
+            refusal = self._membership.refusal(peer.verified)
+            if refusal is not None:
+                await self.swarm.drop(peer.peer_id, refusal.message)
+
     def _on_peer(self, peer: PeerInfo) -> None:
         self.replication.on_peer(peer.peer_id)
         self.events.publish(PeersChanged())
@@ -203,6 +234,7 @@ class Daemon:
                             )
                 elif isinstance(event, MembersChanged | StatusChanged):
                     self._membership.identity_changed()
+                    await self._shut_out()
                     try:
                         await self._publish_addresses()
                     except PermeshError as error:

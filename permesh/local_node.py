@@ -28,10 +28,11 @@ from .events import (
     Subscription,
 )
 from .forum.service import Forum
-from .identity.card import address, agent_number, blank_card, fill_card, human
+from .identity.card import address, agent_number, blank_card, fill_card, human, vouched_by
 from .identity.entry import Entry
 from .identity.genesis import MAX_BOOTSTRAP, Invite
 from .identity.hello import Verified
+from .identity.owner import OwnerStatement
 from .identity.roster import Member, Request
 from .inference.catalogue import find
 from .inference.service import Compute
@@ -163,9 +164,11 @@ class LocalNode:
             owner=address(enrolment.owner),
             peer_id=self._swarm.peer_id,
         )
-        member = self._roster.member(enrolment.agent)
-        card = fill_card(card, self._membership.genesis, member, self._membership.credential)
-        return card.model_copy(update={"vouched_by": self._numbers(member)}) if member else card
+        return fill_card(card, self._roster, enrolment.agent, self._membership.credential)
+
+    async def tell_owner(self, statement: str) -> schema.Told:
+        await self._membership.tell(OwnerStatement.decode(bytes.fromhex(statement)))
+        return schema.Told(name=self._name)
 
     async def invite(self) -> schema.Invite:
         self._membership.require_member()
@@ -206,7 +209,7 @@ class LocalNode:
             state=state,
             verifier=seat.verifier,
             human=human(seat.verifier),
-            vouched_by=self._numbers(member),
+            vouched_by=vouched_by(self._roster, member),
             note=seat.suspended or "",
             keys=[address(key) for key in seat.keys],
             requested_ms=seat.requested_ms,
@@ -218,11 +221,6 @@ class LocalNode:
             peer_id=credential.peer_id if credential else "",
             online=address(member.agent) in online,
         )
-
-    def _numbers(self, member: Member) -> str:
-        """Of the registrars that let it in."""
-        found = [self._roster.member(one) for one in member.seat.approved_by]
-        return ", ".join(sorted(agent_number(one.number) for one in found if one))
 
     def _asking(self, request: Request) -> schema.Member:
         wish = request.enrolment

@@ -21,8 +21,17 @@ from .identity import roster as roster_module
 from .identity.credential import Credential
 from .identity.enrolment import Enrolment
 from .identity.genesis import Genesis
-from .identity.hello import Asking, Hello, Verified, check_hello
+from .identity.hello import (
+    Asking,
+    Hello,
+    OwnersVisit,
+    Verified,
+    check_hello,
+    check_served,
+    decode_shown,
+)
 from .identity.keys import SEED_BYTES, KeyFiles, SessionKey, peer_id_of
+from .identity.owner import OwnerStatement
 from .identity.proof import LogProof
 from .identity.registry import Seat
 from .identity.roster import Roster
@@ -46,6 +55,8 @@ CHECK_SECONDS = 30.0
 MAX_ASKING = 64
 # A request is published again when the first is this old, so that it does not lapse.
 REPUBLISH_MS = roster_module.REQUEST_LIFE_MS // 2
+
+OWNER_HEARD = "owner.heard"  # the verdict on an owner's visit
 
 # What a home remembers of its mesh, in the store's key-value table.
 GENESIS_KEY = "mesh.genesis"
@@ -103,6 +114,7 @@ class Membership:
         self._session: SessionKey
         self._journal: Journal | None = None
         self._asking: dict[bytes, Asking] = {}
+        self._owners_say: dict[bytes, OwnerStatement] = {}  # by digest, until published
         self._hello: tuple[int, int, bytes] | None = None  # log's size, epoch, what is shown
         self._wake = trio.Event()
         self._again = CHECK_SECONDS  # until the log's ordering is to be looked at
@@ -212,7 +224,9 @@ class Membership:
         return self._hello[2]
 
     def check(self, peer_id: str, hello: bytes) -> GateVerdict:
-        shown = Hello.decode(hello)
+        shown = decode_shown(hello)
+        if isinstance(shown, OwnersVisit):
+            return self._hear_owner(shown.statement)
         found = check_hello(shown, self.roster, peer_id, self._now_ms())
         if isinstance(found, Asking):
             return self._hear(found)
@@ -251,6 +265,47 @@ class Membership:
             f"The request is with the registrars of {self.genesis.name}.",
             f"One of them lets you in with: permesh members admit 0x{asking.agent.hex()[:8]}",
         )
+
+    def _hear_owner(self, said: OwnerStatement) -> GateVerdict:
+        """An owner who is no peer of ours has something to say of its agent: the mesh is told."""
+        self.check_statement(said)
+        if len(self._owners_say) >= MAX_ASKING:
+            raise Refused(
+                "owner.busy",
+                "Too many statements wait at this member.",
+                "Try again in a minute, or at another member.",
+            )
+        self._owners_say[said.digest] = said
+        self._wake.set()
+        return GateVerdict("pending", OWNER_HEARD, f"{self.genesis.name} is told of it.")
+
+    def check_statement(self, said: OwnerStatement) -> None:
+        """Raises ``Refused`` unless this member may tell the mesh of it."""
+        if not self.is_member:
+            raise Refused(
+                "admission.not_member",
+                "This peer is not a member itself yet.",
+                "Turn to another member.",
+            )
+        said.verify(self.genesis.mesh_id)
+        self.roster.log.registry.check_owner(said)
+
+    async def tell(self, said: OwnerStatement) -> None:
+        """Publish an owner's statement; returns when it is durable."""
+        self.check_statement(said)
+        await self._append(roster_module.OWNER, said.encode())
+        await self.registrar.settle()
+
+    def refusal(self, verified: Verified) -> Refused | None:
+        """Why a peer that was let in is not to be served any more; None if it is."""
+        seat = self.roster.seat(verified.agent)
+        if seat is None:  # our log does not reach so far: its proof was checked
+            return None
+        try:
+            check_served(seat, verified.credential, self.roster)
+        except Refused as refused:
+            return refused
+        return None
 
     def on_verdict(self, peer_id: str, verdict: GateVerdict) -> None:
         """What a peer found of us; believed only where a signature says so."""
@@ -296,6 +351,11 @@ class Membership:
             agent, asking = next(iter(self._asking.items()))
             await self._sponsor(asking)
             self._asking.pop(agent, None)
+        while self._owners_say:
+            digest, said = next(iter(self._owners_say.items()))
+            if not self.roster.knows(said):
+                await self._append(roster_module.OWNER, said.encode())
+            self._owners_say.pop(digest, None)
         again = await self.registrar.settle()
         self._again = CHECK_SECONDS if again is None else again
 

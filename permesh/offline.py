@@ -44,12 +44,16 @@ __all__ = ["create_identity", "create_mesh", "doctor", "founder_line", "identity
 doctor = doctor_module.examine
 
 
-def create_identity(home: Home, name: str, passphrase: str | None = None) -> None:
+def create_identity(
+    home: Home, name: str, passphrase: str | None = None, owner: Path | None = None
+) -> None:
     """Make the owner's and the agent's wallets, the peer key and `config.toml`.
 
-    Raises ``keys.exist`` rather than touch an identity that is there.
+    ``owner`` is the keystore of an owner that there is; its passphrase is to be the same. Raises
+    ``keys.exist`` rather than touch an identity that is there.
     """
     check_name(name)
+    known = Wallet.load(owner, passphrase) if owner is not None else Wallet.create()
     home.check_socket_path()
     files = KeyFiles(home)
     if files.exist():
@@ -64,7 +68,7 @@ def create_identity(home: Home, name: str, passphrase: str | None = None) -> Non
         # The agent's wallet comes last: it is what marks an identity as whole.
         for path in (files.owner, files.peer):
             path.unlink(missing_ok=True)  # left by an `init` that was interrupted
-        Wallet.create().save(files.owner, passphrase)
+        known.save(files.owner, passphrase)
         write_secret(files.peer, os.urandom(SEED_BYTES))
         if not home.config.exists():
             write_secret(home.config, render_config(Config(name=name)).encode())
@@ -100,6 +104,35 @@ def join_mesh(home: Home, line: str, person: str, passphrase: str | None = None)
     owner, agent, _ = _wallets(home, passphrase)
     nullifier = vouched_nullifier(invite.genesis.scope, person_hash(person))
     _enter(home, invite.genesis, owner, agent, invite.bootstrap, nullifier, _now_ms())
+
+
+def agent_wallet(home: Home, passphrase: str | None) -> Wallet:
+    _require_identity(home)
+    return Wallet.load(KeyFiles(home).agent, passphrase)
+
+
+def check_move(home: Home, owner: Wallet) -> None:
+    """Raises unless the home is the owner's, and belongs to no mesh yet."""
+    if _address(KeyFiles(home).owner) != "0x" + owner.address.hex():
+        raise PermeshError(
+            "owner.other_home",
+            "This home has another owner than the wallet that you gave.",
+            "Make a new home for the move: permesh init --name NAME --owner-wallet FILE",
+        )
+    if home.database.is_file():
+        with closing(Store(home.database, read_only=True)) as store:
+            if store.get_value(GENESIS_KEY) is not None:
+                raise PermeshError(
+                    "mesh.already",
+                    "The agent of this home belongs to a mesh already.",
+                    "Make a new home for the move: permesh init --name NAME --owner-wallet FILE",
+                )
+
+
+def move_in(home: Home, line: str, owner: Wallet, agent: Wallet) -> None:
+    """Remember the mesh that the ID was moved in; the log says who this is, no enrolment does."""
+    invite = Invite.parse(line)
+    _enter(home, invite.genesis, owner, agent, invite.bootstrap, bytes(32), _now_ms())
 
 
 def founder_line(home: Home, person: str) -> str:
@@ -172,8 +205,8 @@ def identity_card(home: Home) -> schema.Identity:
         credential = store.get_value(CREDENTIAL_KEY)
     return fill_card(
         card,
-        genesis,
-        roster.member(bytes.fromhex(card.agent[2:])),
+        roster,
+        bytes.fromhex(card.agent[2:]),
         Credential.decode(credential) if credential else None,
     )
 

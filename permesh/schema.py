@@ -151,6 +151,18 @@ class Admit(BaseModel):
     person: str | None = Field(None, description="what the registrar knows the person by")
 
 
+class OwnerSays(BaseModel):
+    """An owner's signed statement about its agent, as canonical bytes in hex."""
+
+    statement: str = Field(max_length=4096, pattern="^([0-9a-f]{2})+$")
+
+
+class Told(BaseModel):
+    """The member that tells the mesh."""
+
+    name: str
+
+
 class Members(BaseModel):
     items: list[Member]
     next_cursor: str | None = None

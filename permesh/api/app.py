@@ -71,6 +71,10 @@ def _member_routes(app: FastAPI, node: Node) -> None:
     async def admit(agent: str, admit: schema.Admit | None = None) -> schema.Member:
         return await node.admit(agent, admit.person if admit else None)
 
+    @app.post("/owner")
+    async def owner(says: schema.OwnerSays) -> schema.Told:
+        return await node.tell_owner(says.statement)
+
     @app.post("/mesh/invite")
     async def invite() -> schema.Invite:
         return await node.invite()

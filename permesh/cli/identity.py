@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -20,9 +21,16 @@ from .root import Face, json_option, pass_face
 @click.command()
 @click.option("--name", required=True, help="1 to 32 of a-z, 0-9 and '-'.")
 @click.option("--passphrase", "ask", is_flag=True, help="Ask for a passphrase for the wallets.")
+@click.option(
+    "--owner-wallet",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Keep this owner instead of making one: to move an ID to a new key.",
+)
 @descriptor_option
 @pass_face
-def init(face: Face, name: str, ask: bool, passphrase_fd: int | None) -> None:
+def init(
+    face: Face, name: str, ask: bool, owner_wallet: Path | None, passphrase_fd: int | None
+) -> None:
     """Make this member's identity: an owner wallet, an agent wallet, a peer key.
 
     Without a passphrase the wallets are plain files that only you may read.
@@ -34,7 +42,7 @@ def init(face: Face, name: str, ask: bool, passphrase_fd: int | None) -> None:
         passphrase = read_passphrase(passphrase_fd)
     elif ask:
         passphrase = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
-    offline.create_identity(face.home, name, passphrase)
+    offline.create_identity(face.home, name, passphrase, owner_wallet)
     card = offline.identity_card(face.home)
     output.console().print(output.card(card))
     click.echo(f"It is kept in {face.home.root}. Next: permesh mesh create NAME, or mesh join LINE")

@@ -53,8 +53,13 @@ Result = TypeVar("Result")
 def with_passphrase(descriptor: int | None, open_wallets: Callable[[str | None], Result]) -> Result:
     """Call with the descriptor's passphrase; without one with None, and then, if that shows that
     a passphrase is needed and a person is there, with what they type."""
-    if descriptor is not None:
-        return open_wallets(read_passphrase(descriptor))
+    return with_known(None if descriptor is None else read_passphrase(descriptor), open_wallets)
+
+
+def with_known(passphrase: str | None, open_wallets: Callable[[str | None], Result]) -> Result:
+    """The same where the descriptor was read before: it gives its line once."""
+    if passphrase is not None:
+        return open_wallets(passphrase)
     try:
         return open_wallets(None)
     except PermeshError as error:

@@ -67,6 +67,10 @@ class Client:
         """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
         return self._call(schema.Member, calls.admit(agent, person))
 
+    def tell_owner(self, statement: str) -> schema.Told:
+        """``statement``: an owner's, as canonical bytes in hex."""
+        return self._call(schema.Told, calls.send("/owner", {"statement": statement}))
+
     def invite(self) -> schema.Invite:
         return self._call(schema.Invite, calls.send("/mesh/invite"))
 

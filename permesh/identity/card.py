@@ -8,9 +8,8 @@ from __future__ import annotations
 from permesh import schema
 
 from .credential import Credential
-from .genesis import Genesis
 from .person import CHITIN, FOUNDING, VOUCHED
-from .roster import Member
+from .roster import Member, Roster
 from .runtime import runtime_hash, runtime_name
 
 NO_STANDING = "no completed task yet; standing is earned by tasks, which this release has not"
@@ -26,6 +25,12 @@ _HUMAN = {
 def human(verifier: str) -> str:
     """How a human was seen behind an agent, in words."""
     return _HUMAN.get(verifier, verifier)
+
+
+def vouched_by(roster: Roster, member: Member) -> str:
+    """The numbers of the registrars that let it in."""
+    found = [roster.member(one) for one in member.seat.approved_by]
+    return ", ".join(sorted(agent_number(one.number) for one in found if one))
 
 
 def agent_number(number: int) -> str:
@@ -62,11 +67,12 @@ def blank_card(*, name: str, agent: str, owner: str, peer_id: str) -> schema.Ide
 
 def fill_card(
     card: schema.Identity,
-    genesis: Genesis,
-    member: Member | None,
+    roster: Roster,
+    agent: bytes,
     credential: Credential | None,
 ) -> schema.Identity:
-    """The card with what the mesh says; ``member`` is None for one that is not admitted."""
+    """The card with what the mesh says of ``agent``."""
+    genesis, member = roster.genesis, roster.member(agent)
     told: dict[str, object] = {"mesh": genesis.name, "mesh_id": genesis.mesh_id.hex()}
     if member is not None:
         told |= {
@@ -74,6 +80,7 @@ def fill_card(
             "admitted_ms": member.seat.admitted_ms,
             "verifier": member.seat.verifier,
             "human": human(member.seat.verifier),
+            "vouched_by": vouched_by(roster, member),
         }
     if credential is not None:
         told |= {

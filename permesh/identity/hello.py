@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from permesh.errors import Refused
-from permesh.records import pack
+from permesh.records import pack, unpack
 
 from .credential import Credential
 from .enrolment import Enrolment
 from .genesis import VERSION, Genesis, fields_of, require
+from .owner import OwnerStatement
 from .proof import MAX_PROOF_BYTES, LogProof
 from .registry import Seat
 from .signed import MAX_STATEMENT_BYTES
@@ -45,6 +46,28 @@ class Hello:
             Enrolment.decode(enrolment) if enrolment else None,
             LogProof.decode(proof) if proof else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OwnersVisit:
+    """What is shown in the place of a hello by an owner who has no agent to run.
+
+    It asks for nothing but that the statement be told to the mesh.
+    """
+
+    statement: OwnerStatement
+
+    def encode(self) -> bytes:
+        return pack([VERSION, self.statement.encode()])
+
+
+def decode_shown(data: bytes) -> Hello | OwnersVisit:
+    """Either of the two; raises ``Refused``."""
+    fields = unpack(data, limit=MAX_HELLO_BYTES)
+    if isinstance(fields, list) and len(fields) == 2:
+        (statement,) = fields_of(data, 1, MAX_HELLO_BYTES, "visit")
+        return OwnersVisit(OwnerStatement.decode(statement))
+    return Hello.decode(data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,6 +304,10 @@ class Roster:
     def seat(self, agent: bytes) -> Seat | None:
         return self.log.registry.seat(agent)
 
+    def knows(self, said: OwnerStatement) -> bool:
+        """Whether a record has carried this statement here."""
+        return said.digest in self._owners_say.get(said.agent, {})
+
     def is_revoked(self, agent: bytes, owner: bytes) -> bool:
         """Whether ``owner`` says so of this key; the log hears of it later."""
         said = self._owners_say.get(agent, {}).values()

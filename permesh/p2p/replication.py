@@ -88,6 +88,8 @@ class Replication:
         self._offers = offers
         self._on_offer = on_offer
         self._intake = Intake(roster, check_format)
+        self._heard_from: set[str] = set()  # peers that we have pulled from since we began
+        self._heard_changed = trio.Event()
         self._gossiper = gossip.Gossiper()
         self._schedule = PullSchedule(rng)
         self._forwarders: limits.Rates[str] = limits.Rates(
@@ -310,6 +312,21 @@ class Replication:
             _log.info("a pull from %s ended early: %s", peer_id, error)
         self._schedule.finished(peer_id, outcome, _tick())
         self._pull_changed.set()
+        if outcome not in (Outcome.FAILED, Outcome.FAULT):
+            self._heard_from.add(peer_id)
+        self._heard_changed.set()
+        self._heard_changed = trio.Event()
+
+    async def caught_up_for(self, peer_id: str, connected: Callable[[], Iterable[str]]) -> None:
+        """Return once we know what was said while we were away, before ``peer_id`` is served.
+
+        What it says itself does not do, as long as another one is ``connected`` whom we can ask.
+        """
+        while True:
+            others = self._heard_from - {peer_id}
+            if others or (peer_id in self._heard_from and set(connected()) <= {peer_id}):
+                return
+            await self._heard_changed.wait()
 
     async def _ask(self, peer_id: str, stream: FramedStream) -> Outcome:
         asker = sync.Asker()

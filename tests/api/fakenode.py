@@ -100,7 +100,9 @@ class FakeNode:
         items, following = _page(self._members(), cursor, limit)
         return schema.Members(items=items, next_cursor=following)
 
-    async def admit(self, agent: str) -> schema.Member:
+    async def admit(self, agent: str, person: str | None) -> schema.Member:
+        if person is None:
+            raise PermeshError("person.needed", "Who is it?", "Say it with --person WHO")
         for address, name in self.pending.items():
             if agent in (address, name):
                 del self.pending[address]

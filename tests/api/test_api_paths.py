@@ -34,9 +34,11 @@ def test_who_and_how_it_is(client: Client) -> None:
 
 def test_members_are_listed_and_let_in(client: Client) -> None:
     assert [member.state for member in client.members().items] == ["registrar", "pending"]
-    assert client.admit("coral").state == "member"
-    with pytest.raises(PermeshError) as caught:
+    with pytest.raises(PermeshError, match="Who is it"):
         client.admit("coral")
+    assert client.admit("coral", "coral@example.org").state == "member"
+    with pytest.raises(PermeshError) as caught:
+        client.admit("coral", "coral@example.org")
     assert (caught.value.code, caught.value.http_status) == ("member.unknown", 404)
 
 

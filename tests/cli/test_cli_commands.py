@@ -53,8 +53,10 @@ def test_members_are_listed(permesh, command: list[str]) -> None:
 
 
 def test_a_member_is_let_in(permesh) -> None:
-    assert "AGT-0002" in permesh("members", "admit", "coral").stdout
-    again = permesh("members", "admit", "coral")
+    assert "--person" in permesh("members", "admit", "coral").stderr
+    who = ("--person", "coral@example.org")
+    assert "AGT-0002" in permesh("members", "admit", "coral", *who).stdout
+    again = permesh("members", "admit", "coral", *who)
     assert again.exit_code == 1
     assert again.stderr == "permesh: Nobody called 'coral' asks to be let in.\n"
 

@@ -36,10 +36,10 @@ def test_an_identity_is_made_once_and_shown(permesh, home: Home) -> None:
 
 def test_a_mesh_is_founded_and_one_is_its_first_member(permesh) -> None:
     permesh("init", "--name", "atlas")
-    assert permesh("mesh", "create", "orchard").exit_code == 0
+    assert permesh("mesh", "create", "orchard", "--person", "ann").exit_code == 0
     card = json.loads(permesh("id", "--json").stdout)
     assert (card["mesh"], card["number"]) == ("orchard", "AGT-0001")
-    assert permesh("mesh", "create", "meadow").exit_code == 1
+    assert permesh("mesh", "create", "meadow", "--person", "ann").exit_code == 1
 
 
 def test_what_is_not_valid_is_refused_in_one_line(permesh) -> None:
@@ -48,7 +48,7 @@ def test_what_is_not_valid_is_refused_in_one_line(permesh) -> None:
     assert "permesh init --name NAME" in nobody.stderr
     assert permesh("init", "--name", "No Spaces!").exit_code == 1
     permesh("init", "--name", "atlas")
-    forged = permesh("mesh", "join", "permesh1:AAAA")
+    forged = permesh("mesh", "join", "permesh1:AAAA", "--person", "ann")
     assert forged.exit_code == 1
     assert len(forged.stderr.splitlines()) == 1
 
@@ -56,10 +56,10 @@ def test_what_is_not_valid_is_refused_in_one_line(permesh) -> None:
 def test_no_other_passphrase_opens_the_wallets(permesh) -> None:
     with descriptor(b"open sesame\n") as given:
         assert permesh("init", "--name", "atlas", "--passphrase-fd", given).exit_code == 0
-    none = permesh("mesh", "create", "orchard")
+    none = permesh("mesh", "create", "orchard", "--person", "ann")
     assert none.exit_code == 1
     assert "--passphrase-fd" in none.stderr
     with descriptor(b"open barley\n") as given:
-        wrong = permesh("mesh", "create", "orchard", "--passphrase-fd", given)
+        wrong = permesh("mesh", "create", "orchard", "--person", "ann", "--passphrase-fd", given)
     assert wrong.exit_code == 1
     assert "does not open the keystore" in wrong.stderr

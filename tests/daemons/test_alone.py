@@ -68,7 +68,8 @@ def run_with_passphrase(one: Member, passphrase: str, *arguments: str) -> tuple[
 def test_a_wrong_passphrase_opens_nothing(root: Path) -> None:
     locked = member(root, "locked")
     assert run_with_passphrase(locked, "right", "init", "--name", "locked")[0] == 0
-    assert run_with_passphrase(locked, "right", "mesh", "create", "vault")[0] == 0
+    found = ("mesh", "create", "vault", "--person", "ann")
+    assert run_with_passphrase(locked, "right", *found)[0] == 0
     status, said = run_with_passphrase(
         locked, "wrong", "daemon", "--listen", "/ip4/127.0.0.1/tcp/0"
     )

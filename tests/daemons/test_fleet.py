@@ -207,9 +207,10 @@ def test_garbage_on_the_ports_changes_nothing(fleet: Demo) -> None:
         (("model", "serve", tiny.NAME, "--layers", "six"), "layers"),
         (("model", "stop", "no-such-model"), "served"),
         (("members", "admit", "nobody"), "members"),
-        (("mesh", "join", "permesh1:AAAA"), "invite"),
+        (("mesh", "join", "permesh1:AAAA", "--person", "ann"), "invite"),
+        (("mesh", "join", "permesh1:AAAA"), "--person"),
         (("daemon",), "running"),
-        (("mesh", "create", "another"), "running"),
+        (("mesh", "create", "another", "--person", "ann"), "running"),
         (("init", "--name", "again"), "identity"),
     ],
 )
@@ -230,7 +231,7 @@ def test_a_stranger_stays_outside(root: Path, fleet: Demo) -> None:
     """Asking to be let in is all that it can do; it neither reads nor writes."""
     stranger = Member("stray", Home(root / "stray"), fleet.atlas.environment)
     stranger.run("init", "--name", "stray")
-    stranger.run("mesh", "join", fleet.atlas.client.invite().line)
+    stranger.run("mesh", "join", fleet.atlas.client.invite().line, "--person", "stray")
     outside = Demo(root, fleet.models, Console(quiet=True))
     outside.members = [stranger]
     try:

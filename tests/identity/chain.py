@@ -157,6 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         assert self.headers["Content-Type"] == "application/json"
+        assert self.headers["Accept-Encoding"] == "identity"
         ledger = self.server.ledger
         if ledger.http:
             ledger.http(self, body)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
 from hypothesis import strategies as st
 
+from permesh.identity.genesis import VERSION
 from permesh.records import pack
 
 
@@ -25,23 +26,68 @@ def damaged(data: bytes) -> Iterator[bytes]:
 def changed(statement: Any) -> Iterator[tuple[str, Any]]:
     """The statement with each field, one at a time, given other values of the same type."""
     for one in fields(statement):
-        for value in _others(getattr(statement, one.name)):
+        for value in others(getattr(statement, one.name)):
             yield one.name, replace(statement, **{one.name: value})
 
 
-def _others(value: Any) -> list[Any]:
+def others(value: Any) -> Iterator[Any]:
+    """Other values of the same type; of what is made of parts, also with one part changed."""
+    for other in _others(value):
+        if other != value:
+            yield other
+
+
+def _others(value: Any) -> Iterable[Any]:
+    if isinstance(value, bool):
+        return [not value]
     if isinstance(value, bytes):
+        if not value:
+            return [b"\0", bytes(20), bytes(65)]
         return [
             bytes([value[0] ^ 1]) + value[1:],
             value[:-1] + bytes([value[-1] ^ 7]),
             value[::-1],
             bytes(len(value)),
+            value[:-1],
+            value + b"\0",
         ]
     if isinstance(value, int):
-        return [value + 1, value - 1, value * 2, 2**63 - 1]
+        return [value + 1, value - 1, value * 2, 0, 2**63 - 1]
     if isinstance(value, str):
-        return [value + "x", value[1:] + value[0]]
-    raise AssertionError(f"no other value of {value!r}")
+        return [value + "x", value[1:] + value[:1], value[:-1], value.upper()]
+    if isinstance(value, tuple):
+        return _other_tuples(value)
+    return (other for _, other in changed(value))
+
+
+def _other_tuples(value: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    yield value[::-1]
+    for at, part in enumerate(value):
+        yield value[:at] + value[at + 1 :]
+        yield value[: at + 1] + value[at:]
+        for other in others(part):
+            yield (*value[:at], other, *value[at + 1 :])
+
+
+def places(tree: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
+    if path:
+        yield path
+    if isinstance(tree, list):
+        for at, part in enumerate(tree):
+            yield from places(part, (*path, at))
+
+
+def found_at(tree: Any, path: tuple[int, ...]) -> Any:
+    for at in path:
+        tree = tree[at]
+    return tree
+
+
+def put_at(tree: Any, path: tuple[int, ...], value: Any) -> Any:
+    if not path:
+        return value
+    at, *deeper = path
+    return [*tree[:at], put_at(tree[at], tuple(deeper), value), *tree[at + 1 :]]
 
 
 trees = st.recursive(
@@ -62,7 +108,7 @@ def noise(draw: st.DrawFn) -> bytes:
         return draw(st.binary(max_size=200))
     tree = draw(trees)
     if isinstance(tree, list) and draw(st.booleans()):
-        tree = [1, *tree]
+        tree = [VERSION, *tree]
     try:
         return pack(tree)
     except Exception:  # not canonical: not in NFC

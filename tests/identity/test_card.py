@@ -9,7 +9,7 @@ from permesh.identity.credential import MAX_RUNTIME_BYTES
 from permesh.identity.roster import Roster
 from permesh.identity.runtime import runtime_hash, runtime_name
 
-from .people import START_MS, Person, genesis
+from .people import START_MS, Person, append, genesis
 
 BLANK = blank_card(name="cleo", agent="0xaa", owner="0xbb", peer_id="12D3")
 
@@ -26,14 +26,15 @@ def test_a_card_before_any_mesh_claims_nothing() -> None:
 
 
 def test_a_card_says_what_the_mesh_says() -> None:
-    asking = fill_card(BLANK, genesis(), None, None)
-    assert (asking.mesh, asking.mesh_id) == ("reading-room", genesis().mesh_id.hex())
-    assert (asking.number, asking.admitted_ms) == ("", 0)
-    cleo = Person("cleo").admitted(3)
-    roster = Roster(genesis())
+    ann, ben, cleo, roster = Person("ann"), Person("ben"), Person("cleo"), Roster(genesis())
     credential = cleo.credential(4)
-    card = fill_card(BLANK, genesis(), roster.add(cleo.proof(4)), credential)
-    assert (card.number, card.admitted_ms, card.epoch) == ("AGT-0003", START_MS, 4)
+    asking = fill_card(BLANK, roster, cleo.address, None)
+    assert (asking.mesh, asking.mesh_id) == ("reading-room", genesis().mesh_id.hex())
+    assert (asking.number, asking.admitted_ms, asking.vouched_by) == ("", 0, "")
+    append(roster.log, ann, ann.admits(cleo, START_MS + 5), by=[ben])
+    card = fill_card(BLANK, roster, cleo.address, credential)
+    assert (card.number, card.admitted_ms, card.epoch) == ("AGT-0003", START_MS + 5, 4)
+    assert (card.verifier, card.vouched_by) == ("vouched", "AGT-0001")
     assert (card.issued_ms, card.rotates_ms) == (START_MS, credential.renews_ms)
     assert card.session_key == cleo.key(4).public.hex()
 

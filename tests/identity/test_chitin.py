@@ -21,7 +21,6 @@ from permesh.chitin import (
     CHAIN_ID,
     MAX_AGE_BLOCKS,
     MAX_ANSWER_BYTES,
-    MAX_BLOCK_BYTES,
     MAX_CLAIM_BYTES,
     Chain,
     SoulClaim,
@@ -434,6 +433,8 @@ WRONG_RESULTS: tuple[Any, ...] = (
     "0x" + WORD + "00",
     "0x" + WORD * 4,
     WORD,
+    "00" + WORD,
+    "0x " + WORD[1:],
     "0x" + "\u0660" * 64,
     "\ud800",
     [],
@@ -647,7 +648,7 @@ def test_a_full_block_is_read_and_a_larger_one_is_not(world: World, ledger: Ledg
     hashes = ["0x" + "11" * 32] * 19_000
     ledger.lies["eth_getBlockByNumber"] = lambda block: block | {"transactions": hashes}
     assert world.claim() == CLAIM
-    ledger.lies["eth_getBlockByNumber"] = lambda block: block | {"x": "x" * MAX_BLOCK_BYTES}
+    ledger.lies["eth_getBlockByNumber"] = lambda block: block | {"x": "x" * 2**21}
     assert fault(world.claim) == "chitin.answer"
 
 
@@ -700,6 +701,12 @@ def test_an_endpoint_that_is_not_there_is_unreachable() -> None:
     assert "127.0.0.1" in error.message
 
 
+@pytest.mark.parametrize("url", ["http://a..b/SECRET", "http://127.0.0.1:99999/", "http://%00/"])
+def test_an_address_that_nobody_can_have_is_unreachable(url: str) -> None:
+    with Chain(url) as chain:
+        assert fault(lambda: claim_soul(chain, "ann-soul")) == "chitin.unreachable"
+
+
 def raw(data: bytes) -> Callable[[Any, bytes], None]:
     def write(handler: Any, _: bytes) -> None:
         handler.wfile.write(data)
@@ -740,6 +747,7 @@ def test_what_is_not_http_is_unreachable(world: World, ledger: Ledger, data: byt
         "http://a:b:c/SECRET",
         "http://a\x00b/SECRET",
         "http://\ud800/",
+        "http://a/\ud800",
         "http://" + "a" * 70_000,
         None,
         7,

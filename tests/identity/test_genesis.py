@@ -1,8 +1,9 @@
 """The genesis names a mesh by its hash, and an invite carries it whole or not at all."""
 
 import base64
+import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from permesh.identity.genesis import (
     INVITE_PREFIX,
     MAX_ADDRESS_BYTES,
     MAX_BOOTSTRAP,
+    MAX_GENESIS_BYTES,
     MAX_INVITE_BYTES,
     MAX_REGISTRARS,
+    VERSION,
     Genesis,
     Invite,
     Registrar,
@@ -24,16 +27,16 @@ from permesh.identity.genesis import (
 from permesh.records import pack
 
 from .hostile import changed, damaged, noise
-from .people import START_MS, genesis, seed, wallet
+from .people import START_MS, genesis, nullifier, seed, wallet
 
 ADDRESSES = ("/ip4/203.0.113.7/tcp/9470/p2p/12D3KooWExample", "/dns4/mesh.example.org/tcp/1")
 INVITE = Invite(genesis(), ADDRESSES)
-ZERO = bytes(20)
+ANN, BEN = genesis().registrars
 
 
 def registrars(count: int, name: str = "n" * 32) -> tuple[Registrar, ...]:
     return tuple(
-        Registrar(seed(f"owner {one}")[:20], seed(f"agent {one}")[:20], name)
+        Registrar(seed(f"owner {one}")[:20], seed(f"agent {one}")[:20], name, seed(f"person {one}"))
         for one in range(count)
     )
 
@@ -68,19 +71,18 @@ def test_any_damage_is_refused_or_is_another_mesh() -> None:
 
 
 def test_any_other_field_is_another_mesh() -> None:
-    founders = genesis().registrars
-    others = [
-        replace(genesis(), name="other"),
-        replace(genesis(), created_ms=genesis().created_ms + 1),
-        replace(genesis(), salt=bytes(16)),
-        replace(genesis(), registrars=founders[::-1]),
-        replace(genesis(), registrars=founders[:1]),
-    ]
-    for _, other in changed(founders[0]):
-        others.append(replace(genesis(), registrars=(other, founders[1])))
-    for _, other in changed(founders[1]):
-        others.append(replace(genesis(), registrars=(founders[0], other)))
-    assert len({one.mesh_id for one in [genesis(), *others]}) == len(others) + 1
+    seen = set()
+    for name, other in changed(genesis()):
+        seen.add(name)
+        assert other.mesh_id != genesis().mesh_id
+    assert seen == {one.name for one in fields(Genesis)}
+
+
+def test_any_other_field_of_a_registrar_is_another_mesh() -> None:
+    for first, second in ((ANN, BEN), (BEN, ANN)):
+        for _, other in changed(first):
+            pair = (other, second) if first is ANN else (second, other)
+            assert replace(genesis(), registrars=pair).mesh_id != genesis().mesh_id
 
 
 @pytest.mark.parametrize(
@@ -88,31 +90,105 @@ def test_any_other_field_is_another_mesh() -> None:
     [
         {"registrars": ()},
         {"registrars": registrars(MAX_REGISTRARS + 1)},
-        {"registrars": genesis().registrars[:1] * 2},
-        {"registrars": (Registrar(ZERO, b"\1" * 20, "a"), Registrar(ZERO, b"\2" * 20, "b"))},
-        {"registrars": (Registrar(b"\1" * 20, ZERO, "a"), Registrar(b"\2" * 20, ZERO, "b"))},
-        {"registrars": (Registrar(bytes(20), bytes(20), "a"),)},
-        {"registrars": (Registrar(bytes(19), b"\1" * 20, "a"),)},
-        {"registrars": (Registrar(bytes(20), b"\1" * 21, "a"),)},
-        {"registrars": (Registrar(bytes(20), b"\1" * 20, "A"),)},
+        {"registrars": (ANN, ANN)},
+        {"registrars": (ANN, replace(BEN, owner=ANN.owner))},
+        {"registrars": (ANN, replace(BEN, agent=ANN.agent))},
+        {"registrars": (replace(ANN, agent=ANN.owner), BEN)},
+        {"registrars": (replace(ANN, owner=bytes(19)), BEN)},
+        {"registrars": (replace(ANN, agent=bytes(21)), BEN)},
+        {"registrars": (replace(ANN, name="A"), BEN)},
+        {"registrars": (replace(ANN, person=b""), BEN)},
+        {"registrars": (replace(ANN, person=bytes(31)), BEN)},
+        {"registrars": (replace(ANN, person=bytes(33)), BEN)},
         {"name": ""},
         {"name": "Mesh"},
         {"salt": bytes(15)},
+        {"salt": bytes(17)},
         {"created_ms": -1},
         {"created_ms": True},
     ],
-)  # fmt: skip
+)
 def test_what_founds_no_mesh_is_refused(broken: dict[str, Any]) -> None:
     data = replace(genesis(), **broken).encode()
     assert refusal(lambda: Genesis.decode(data)).code in ("identity.field", "identity.name")
 
 
-@pytest.mark.parametrize("version", [0, 2, 255, True, "1", None, [], b"\1"])
+def test_one_person_founds_once() -> None:
+    twice = replace(genesis(), registrars=(ANN, replace(BEN, person=ANN.person)))
+    error = refusal(lambda: Genesis.decode(twice.encode()))
+    assert error.code == "identity.field"
+    assert "person" in error.message
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, MAX_REGISTRARS])
+def test_a_threshold_is_what_the_registrars_can_reach(count: int) -> None:
+    mesh = replace(genesis(), registrars=registrars(count))
+    for threshold in {1, count // 2 + 1, count}:
+        whole = replace(mesh, threshold=threshold)
+        assert Genesis.decode(whole.encode()) == whole
+    for threshold in (0, count + 1, -1, 2**63 - 1, True, False, None, "1", b"\1", [1]):
+        broken = replace(mesh, threshold=threshold).encode()
+        error = refusal(lambda broken=broken: Genesis.decode(broken))
+        assert error.code == "identity.field"
+        assert "threshold" in error.message
+
+
+def test_the_threshold_is_part_of_what_the_mesh_is() -> None:
+    both = replace(genesis(), threshold=2)
+    assert Genesis.decode(both.encode()).threshold == 2
+    assert both.mesh_id != genesis().mesh_id
+
+
+def test_the_scope_follows_from_the_salt_and_from_nothing_else() -> None:
+    expected = hashlib.sha256(b"permesh/scope/1\0" + genesis().salt).digest()
+    assert genesis().scope == expected
+    for name, other in changed(genesis()):
+        assert (other.scope == expected) == (name != "salt")
+    assert genesis().mesh_id != genesis().scope
+
+
+def test_persons_of_two_meshes_do_not_match() -> None:
+    there = genesis("elsewhere")
+    assert not {one.person for one in there.registrars} & {ANN.person, BEN.person}
+    assert ANN.person == nullifier(genesis().scope, "ann")
+
+
+def test_the_largest_genesis_fits() -> None:
+    largest = Genesis(
+        "m" * 32, 2**62, seed("salt")[:16], registrars(MAX_REGISTRARS), MAX_REGISTRARS
+    )
+    assert len(largest.encode()) <= MAX_GENESIS_BYTES
+    assert Genesis.decode(largest.encode()) == largest
+    assert largest.number_of(largest.registrars[-1].agent) == MAX_REGISTRARS
+
+
+def whole(version: Any = VERSION) -> list[Any]:
+    return [
+        version, "mesh", START_MS, bytes(16),
+        [[bytes(20), b"\1" * 20, "a", bytes(32)]], 1,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, 255, True, "2", None, [], b"\2"])
 def test_another_version_says_so(version: Any) -> None:
-    whole = [version, "mesh", START_MS, bytes(16), [[bytes(20), b"\1" * 20, "a"]]]
-    error = refusal(lambda: Genesis.decode(pack(whole)))
+    assert Genesis.decode(pack(whole())).name == "mesh"
+    error = refusal(lambda: Genesis.decode(pack(whole(version))))
     assert error.code == "identity.version"
     assert error.remedy == "Upgrade permesh."
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_another_shape_is_refused(at: int) -> None:
+    right = whole()
+    for wrong in (right[:at] + right[at + 1 :], [*right[: at + 1], *right[at:]]):
+        code = refusal(lambda wrong=wrong: Genesis.decode(pack(wrong))).code
+        assert code in ("identity.field", "identity.version")
+    founder = right[4][0]
+    for wrong in (founder[:3], [*founder, 0], founder[::-1], [], None, "x", b""):
+        broken = [*right[:4], [wrong], 1]
+        assert refusal(lambda broken=broken: Genesis.decode(pack(broken))).code.startswith(
+            "identity."
+        )
 
 
 @pytest.mark.parametrize("name", ["a", "0", "a-b", "a" * 32, "0-9", "a--b"])
@@ -140,7 +216,7 @@ def test_an_invite_reads_back_whatever_surrounds_it() -> None:
 
 def test_the_largest_invite_can_be_read() -> None:
     largest = Invite(
-        Genesis("m" * 32, 2**62, seed("salt")[:16], registrars(MAX_REGISTRARS)),
+        Genesis("m" * 32, 2**62, seed("salt")[:16], registrars(MAX_REGISTRARS), MAX_REGISTRARS),
         ("/" + "a" * (MAX_ADDRESS_BYTES - 1),) * MAX_BOOTSTRAP,
     )
     assert len(largest.line()) <= MAX_INVITE_BYTES

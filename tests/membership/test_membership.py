@@ -14,11 +14,12 @@ from permesh.errors import PermeshError, Refused
 from permesh.events import EventBus, RecordsSaved
 from permesh.identity.credential import LIFE_MS, SKEW_MS
 from permesh.identity.genesis import Genesis, Invite, Registrar
-from permesh.identity.roster import CREDENTIAL, REQUEST, Request
+from permesh.identity.roster import APPROVAL, BATCH, CREDENTIAL, REQUEST, Request
 from permesh.membership import Membership, Secrets, read_mesh
 from permesh.p2p.admission import GateVerdict
 from permesh.records import Record
 from permesh.store import AsyncStore, Store
+from permesh.verifiers import verifiers
 
 HOUR_MS = 3_600_000
 
@@ -45,7 +46,9 @@ class Member:
     async def open(self) -> Membership:
         self.store = await AsyncStore.open(self.home.database)
         secrets = Secrets.unlock(self.home, None)
-        self.membership = await Membership.open(self.store, secrets, self.clock)
+        self.membership = await Membership.open(
+            self.store, secrets, self.clock, lambda genesis: verifiers(genesis, "", frozenset())
+        )
         self.membership.attach(self._on_saved)
         return self.membership
 
@@ -71,7 +74,7 @@ def clock() -> Clock:
 def founder(tmp_path: Path, clock: Clock) -> Member:
     home = Home(tmp_path / "a")
     offline.create_identity(home, "atlas")
-    offline.create_mesh(home, "orchard")
+    offline.create_mesh(home, "orchard", "atlas@example.org")
     return Member(home, clock)
 
 
@@ -82,7 +85,7 @@ def newcomer(tmp_path: Path, clock: Clock, founder: Member) -> Member:
     store = Store(founder.home.database)
     genesis, _ = read_mesh(store)
     store.close()
-    offline.join_mesh(home, Invite(genesis, ()).line())
+    offline.join_mesh(home, Invite(genesis, ()).line(), "birch@example.org")
     return Member(home, clock)
 
 
@@ -103,6 +106,11 @@ async def asked(founder: Member, newcomer: Member) -> tuple[Membership, Membersh
     await founder.settle()
     (request,) = atlas.roster.pending(founder.clock())
     return atlas, birch, request
+
+
+async def admit(registrar: Membership, request: Request) -> None:
+    enrolment = request.enrolment
+    await registrar.registrar.admit(enrolment, f"{enrolment.name}@example.org")
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -132,15 +140,16 @@ def test_a_newcomer_asks_waits_and_is_let_in(founder: Member, newcomer: Member) 
         assert founder.kinds() == [CREDENTIAL, REQUEST]
 
         (request,) = atlas.roster.pending(founder.clock())
-        await atlas.admit(request)
+        await admit(atlas, request)
         assert atlas.roster.pending(founder.clock()) == []
         found, _ = meet(atlas, birch)
         assert found.admitted
         assert birch.is_member
         assert birch.number == 2
+        assert founder.kinds() == [CREDENTIAL, REQUEST, APPROVAL, BATCH]
         await newcomer.settle()
         assert newcomer.kinds() == [CREDENTIAL]
-        atlas.roster.check(newcomer.saved[0], founder.clock())  # it proves itself to anyone
+        atlas.roster.check(newcomer.saved[0], founder.clock())
 
     run(main)
 
@@ -164,12 +173,26 @@ def test_only_a_registrar_admits_and_only_one_agent_an_owner(
 ) -> None:
     async def main() -> None:
         atlas, birch, request = await asked(founder, newcomer)
-        await atlas.admit(request)
+        await admit(atlas, request)
         with pytest.raises(PermeshError, match="agent in the mesh already"):
-            await atlas.admit(request)
+            await admit(atlas, request)
         meet(atlas, birch)
         with pytest.raises(PermeshError, match="not a registrar"):
-            await birch.admit(request)
+            await admit(birch, request)
+
+    run(main)
+
+
+def test_a_registrar_lets_in_only_whom_it_can_name(founder: Member, newcomer: Member) -> None:
+    async def main() -> None:
+        atlas, _, request = await asked(founder, newcomer)
+        for person, code in ((None, "person.needed"), ("coral@example.org", "person.other")):
+            with pytest.raises(PermeshError) as caught:
+                await atlas.registrar.admit(request.enrolment, person)
+            assert caught.value.code == code
+        assert atlas.roster.undecided() == []
+        await atlas.registrar.admit(request.enrolment, " Birch@Example.ORG ")  # as people type
+        assert [member.name for member in atlas.roster.members()] == ["atlas", "birch"]
 
     run(main)
 
@@ -182,7 +205,7 @@ def test_two_admissions_at_once_take_two_numbers(
     with_store = Store(founder.home.database)
     genesis, _ = read_mesh(with_store)
     with_store.close()
-    offline.join_mesh(third.home, Invite(genesis, ()).line())
+    offline.join_mesh(third.home, Invite(genesis, ()).line(), "coral@example.org")
 
     async def main() -> None:
         atlas = await founder.open()
@@ -193,7 +216,7 @@ def test_two_admissions_at_once_take_two_numbers(
         requests = atlas.roster.pending(founder.clock())
         async with trio.open_nursery() as nursery:
             for request in requests:
-                nursery.start_soon(atlas.admit, request)
+                nursery.start_soon(admit, atlas, request)
         assert [member.number for member in atlas.roster.members()] == [1, 2, 3]
 
     run(main)
@@ -275,7 +298,7 @@ def test_the_gate_refuses_what_has_lapsed_and_what_is_anothers(
 def test_another_meshs_member_is_a_stranger(founder: Member, tmp_path: Path) -> None:
     other = Member(Home(tmp_path / "x"), founder.clock)
     offline.create_identity(other.home, "atlas")
-    offline.create_mesh(other.home, "orchard")
+    offline.create_mesh(other.home, "orchard", "atlas@example.org")
 
     async def main() -> None:
         atlas, stranger = await founder.open(), await other.open()
@@ -287,10 +310,10 @@ def test_another_meshs_member_is_a_stranger(founder: Member, tmp_path: Path) -> 
     run(main)
 
 
-def test_a_forged_admission_in_a_verdict_is_not_believed(founder: Member, newcomer: Member) -> None:
+def test_a_forged_proof_in_a_verdict_is_not_believed(founder: Member, newcomer: Member) -> None:
     async def main() -> None:
         atlas, birch, request = await asked(founder, newcomer)
-        await atlas.admit(request)
+        await admit(atlas, request)
         good = atlas.check(birch.peer_id, birch.hello()).extra
         for position in range(0, len(good), 7):
             forged = good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :]
@@ -306,7 +329,7 @@ def test_a_forged_admission_in_a_verdict_is_not_believed(founder: Member, newcom
 def test_a_home_is_in_one_mesh_only(founder: Member) -> None:
     elsewhere = Genesis("other", 1, b"s" * 16, (read_registrar(founder),))
     with pytest.raises(PermeshError) as caught:
-        offline.join_mesh(founder.home, Invite(elsewhere, ()).line())
+        offline.join_mesh(founder.home, Invite(elsewhere, ()).line(), "atlas@example.org")
     assert caught.value.code == "mesh.already"
 
 

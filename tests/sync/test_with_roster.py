@@ -8,9 +8,8 @@ from typing import Any
 
 import trio
 
-from permesh.identity.credential import Credential, Enrolment
+from permesh.identity.credential import Credential
 from permesh.identity.genesis import Genesis, Registrar
-from permesh.identity.hello import Proof
 from permesh.identity.keys import SessionKey, peer_id_of
 from permesh.identity.roster import CREDENTIAL, Roster
 from permesh.identity.wallet import Wallet
@@ -45,17 +44,17 @@ class Agent:
         )  # fmt: skip
 
     def credential(self, genesis: Genesis) -> Record:
-        enrolment = Enrolment.make(genesis.mesh_id, self.name, self.owner, self.agent, START_MS - 5)
         credential = Credential.make(
-            enrolment, self.agent, session_key=self.session.public, peer_id=self.peer_id,
+            genesis.mesh_id, self.owner.address, self.agent,
+            session_key=self.session.public, peer_id=self.peer_id,
             runtime="permesh/0.1.0", runtime_hash=bytes(32), epoch=1, issued_ms=START_MS,
         )  # fmt: skip
-        return self.write(genesis, Proof(enrolment, credential, None).encode(), CREDENTIAL)
+        return self.write(genesis, credential.encode(), CREDENTIAL)
 
 
 def founded() -> tuple[Agent, Genesis]:
     founder = Agent("founder")
-    registrar = Registrar(founder.owner.address, founder.agent.address, founder.name)
+    registrar = Registrar(founder.owner.address, founder.agent.address, founder.name, bytes(32))
     return founder, Genesis("mesh", START_MS - 10, bytes(16), (registrar,))
 
 
@@ -85,9 +84,8 @@ def test_a_members_records_pass_in_any_order_and_a_strangers_never(tmp_path: Pat
             await until(lambda: len(b.told) == 7)
             assert set(b.told.values()) == {1}
             assert await b.store.read(Store.count) == 7
-            assert {code for _, code in b.faults} == {
-                "gossip.credential.not_admitted", "gossip.record.wrong_mesh",
-            }  # fmt: skip
+            # A stranger's may be let in by what the log says later: nobody is blamed for them.
+            assert {code for _, code in b.faults} == {"gossip.record.wrong_mesh"}
             (member,) = b.roster.members()  # type: ignore[attr-defined]
             assert (member.agent, member.name) == (founder.agent.address, "founder")
 

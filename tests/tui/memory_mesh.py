@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from permesh.errors import NotFound, PermeshError
+from permesh.identity.card import human
 from permesh.schema import (
     CredentialState,
     Engine,
@@ -104,6 +105,9 @@ class MemoryMesh:
             number=number,
             name=name,
             state=state,
+            verifier="founding" if state == "registrar" else "vouched",
+            human=human("founding" if state == "registrar" else "vouched"),
+            needed=1 if pending else 0,
             vouched_by="" if pending or state == "registrar" else "AGT-0001",
             requested_ms=NOW - 9 * DAY if not pending else NOW - 4 * MINUTE,
             admitted_ms=0 if pending else NOW - 9 * DAY + 20 * MINUTE,
@@ -279,6 +283,8 @@ class MemoryMesh:
             mesh_id=MESH_ID,
             runtime="permesh/0.1.0 python/3.12 mlx/0.32.4 linux-x86_64",
             runtime_hash=runtime_hash("0.1.0"),
+            verifier="founding",
+            human=human("founding"),
             admitted_ms=NOW - 9 * DAY,
             epoch=3,
             issued_ms=NOW - 10 * HOUR,
@@ -295,8 +301,8 @@ class MemoryMesh:
         more = str(at + limit) if at + limit < len(items) else None
         return Members(items=items[at : at + limit], next_cursor=more)
 
-    async def admit(self, agent: str) -> Member:
-        await self._called(f"admit {agent}")
+    async def admit(self, agent: str, person: str | None = None) -> Member:
+        await self._called(f"admit {agent} {person}")
         member = self.member_list.get(agent)
         if member is None:
             raise NotFound("member.unknown", "Nobody here has that address.", "See the list.")

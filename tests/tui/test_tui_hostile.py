@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from permesh.tui.dialogs import Confirm, Reader
+from permesh.tui.dialogs import Admit, Reader
 from permesh.tui.widgets.post_list import MAX_LINES, PostList, _beginning
 
 from .memory_mesh import NOW, MemoryMesh, address, lived_in_mesh
@@ -96,11 +96,11 @@ async def test_a_hostile_request_is_confirmed_by_its_address():
     mesh.member_list[member.agent] = member.model_copy(update={"name": MARKUP + ESCAPES})
     async with opened(mesh, WIDE) as pilot:
         await pilot.press("2", "a")
-        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+        await until(pilot, lambda: isinstance(pilot.app.screen, Admit))
         await pilot.pause()
         assert address("ember") in shown(pilot)
         assert acts(shown(pilot)) == []
-        await pilot.press("y")
+        await pilot.press(*"emma", "ctrl+s")
         await until(pilot, lambda: "now." in shown(pilot))
         assert acts(shown(pilot)) == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from permesh.tui.dialogs import Confirm, Help, OneLine
+from permesh.tui.dialogs import Admit, Help, OneLine
 from permesh.tui.widgets.composer import PostText
 from permesh.tui.widgets.member_list import MemberList
 from permesh.tui.widgets.post_list import PostList
@@ -40,18 +40,21 @@ async def test_a_registrar_admits_after_a_look_at_the_address():
         await pilot.press("2")
         await pilot.pause()
         assert "asks to be let in" in shown(pilot)
-        for says_no in ("n", "escape", "enter"):  # the button in front is the harmless one
-            await pilot.press("a")
-            await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
-            assert address("ember") in shown(pilot)
-            await pilot.press(says_no)
-            await until(pilot, lambda: not isinstance(pilot.app.screen, Confirm))
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Admit))
+        assert address("ember") in shown(pilot)
+        await pilot.press("enter")  # nobody is named
+        await until(pilot, lambda: "Name the person" in shown(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(pilot.app.screen, Admit))
         assert not any(call.startswith("admit") for call in mesh.calls)
 
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+        await until(pilot, lambda: isinstance(pilot.app.screen, Admit))
+        await pilot.press(*"emma")
         await pilot.click("#agree")
-        await until(pilot, lambda: "ember is AGT-0005 now." in shown(pilot))
+        await until(pilot, lambda: "ember: AGT-0005 now." in shown(pilot))
+    assert f"admit {address('ember')} emma" in mesh.calls
 
     assert mesh.member_list[address("ember")].state == "member"
 
@@ -61,9 +64,9 @@ async def test_a_failed_admission_is_told():
     mesh = lived_in_mesh()
     async with opened(mesh, WIDE) as pilot:
         await pilot.press("2", "a")
-        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+        await until(pilot, lambda: isinstance(pilot.app.screen, Admit))
         del mesh.member_list[address("ember")]
-        await pilot.press("y")
+        await pilot.press(*"emma", "ctrl+s")
         await until(pilot, lambda: "Nobody here has that address." in shown(pilot))
 
 
@@ -78,7 +81,7 @@ async def test_only_a_registrar_is_offered_to_admit():
         assert "Admit" not in shown(pilot)
         await pilot.press("a")
         await pilot.pause()
-        assert not isinstance(pilot.app.screen, Confirm)
+        assert not isinstance(pilot.app.screen, Admit)
 
 
 @played

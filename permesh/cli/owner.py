@@ -1,0 +1,169 @@
+"""`owner`: what the owner's wallet alone can do about an agent, from any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from permesh.errors import PermeshError
+
+from . import output
+from .passphrase import descriptor_option, read_passphrase, with_known, with_passphrase
+from .root import Face, json_option, pass_face
+
+if TYPE_CHECKING:
+    from permesh.identity.genesis import Genesis
+    from permesh.identity.owner import OwnerStatement
+    from permesh.identity.wallet import Wallet
+
+_agent = click.option(
+    "--agent", metavar="0x…", help="The agent's address; by default the agent of this home."
+)
+_invite = click.option(
+    "--invite",
+    metavar="LINE",
+    help="Tell a member at the invite's addresses; by default this home's own daemon is told.",
+)
+_wallet = click.option(
+    "--wallet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The owner's keystore; by default keys/owner.json of this home.",
+)
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (pass_face, json_option, descriptor_option, _wallet, _invite, _agent):
+        command = option(command)
+    return command
+
+
+@click.group()
+def owner() -> None:
+    """Revoke an agent's key, move the ID to another key, or repair a forked chain."""
+
+
+@owner.command("revoke")
+@_options
+def revoke(
+    face: Face,
+    agent: str | None,
+    invite: str | None,
+    wallet: Path | None,
+    passphrase_fd: int | None,
+) -> None:
+    """Declare the agent's key stolen or lost: no member serves it from then on.
+
+    Needs the owner's wallet and nothing of the agent's: run it on any machine with a copy of the
+    keystore and an invite of the mesh.
+    """
+    from permesh import ownership
+
+    key = with_passphrase(passphrase_fd, partial(ownership.owner_wallet, face.home, wallet))
+    _say(face, agent, invite, key, ownership.revocation)
+
+
+@owner.command("move")
+@_options
+def move(
+    face: Face,
+    agent: str | None,
+    invite: str | None,
+    wallet: Path | None,
+    passphrase_fd: int | None,
+) -> None:
+    """Move the ID of --agent to the key of this home: same number, same standing.
+
+    Make the new home with: permesh init --name NAME --owner-wallet FILE
+    """
+    from permesh import offline, ownership
+
+    if agent is None or invite is None:
+        raise PermeshError(
+            "owner.which",
+            "A move names the key that is left and the mesh.",
+            "permesh owner move --agent 0xOLD --invite LINE, in the new home",
+        )
+    secret = None if passphrase_fd is None else read_passphrase(passphrase_fd)
+    new_agent = with_known(secret, partial(offline.agent_wallet, face.home))
+    key = with_known(secret, partial(ownership.owner_wallet, face.home, wallet))
+    offline.check_move(face.home, key)
+    _say(
+        face, agent, invite, key,
+        lambda genesis, owner, old: ownership.removal(genesis, owner, old, new_agent),
+    )  # fmt: skip
+    offline.move_in(face.home, invite, key, new_agent)
+    click.echo("Next: permesh daemon, here; it is let in once the log holds the move.", err=True)
+
+
+@owner.command("repair")
+@click.argument("seq", type=click.IntRange(0))
+@click.argument("record")
+@_options
+def repair(
+    face: Face,
+    seq: int,
+    record: str,
+    agent: str | None,
+    invite: str | None,
+    wallet: Path | None,
+    passphrase_fd: int | None,
+) -> None:
+    """Say which RECORD (64 hex digits) stands at SEQ of the agent's chain, where two do.
+
+    'permesh chronicle' lists both.
+    """
+    from permesh import ownership
+
+    chosen = _hex(record, 32, "record id")
+    key = with_passphrase(passphrase_fd, partial(ownership.owner_wallet, face.home, wallet))
+    _say(
+        face, agent, invite, key,
+        lambda genesis, owner, it: ownership.repair(genesis, owner, it, seq, chosen),
+    )  # fmt: skip
+
+
+def _say(
+    face: Face,
+    agent: str | None,
+    line: str | None,
+    key: Wallet,
+    make: Callable[[Genesis, Wallet, bytes], OwnerStatement],
+) -> None:
+    from permesh import offline, ownership
+
+    invite = ownership.read_invite(line)
+    address = agent if agent is not None else offline.identity_card(face.home).agent
+    subject = _hex(address, 20, "agent's address")
+    genesis = ownership.mesh_of(face.home, invite)
+    statement = make(genesis, key, subject)
+    if invite is not None:
+        with output.console(stderr=True).status("Looking for a member …"):
+            name = ownership.bring(invite, statement)
+    else:
+        with face.client() as client:
+            name = client.tell_owner(statement.encode().hex()).name
+    if face.json:
+        output.print_json({"act": statement.act, "agent": "0x" + subject.hex(), "told": name})
+    else:
+        click.echo(f"{name} tells {genesis.name}: {statement.act} 0x{subject.hex()}")
+
+
+def _hex(text: str, length: int, what: str) -> bytes:
+    try:
+        data = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        data = b""
+    if len(data) != length:
+        raise PermeshError(
+            "owner.argument",
+            f"'{text[:80]}' is not a {what}.",
+            f"Write it with {2 * length} hexadecimal digits.",
+        )
+    return data
+
+
+COMMANDS = (owner,)
