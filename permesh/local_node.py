@@ -40,6 +40,7 @@ from .inference.supervisor import Engine
 from .membership import Membership
 from .node import ChatDelta, ChatRequest, NodeEvent
 from .p2p.swarm import Swarm
+from .proposals import Proposals
 from .store import AsyncStore, Store
 
 MAX_PAGE = 500
@@ -79,6 +80,7 @@ class LocalNode:
         self._compute = compute
         self._engine = engine
         self._now_ms = now_ms
+        self._proposals = Proposals(membership.roster, membership.registrar, now_ms)
         self._started_ms = now_ms()
 
     # -- this member -------------------------------------------------------------------------
@@ -165,6 +167,18 @@ class LocalNode:
             peer_id=self._swarm.peer_id,
         )
         return fill_card(card, self._roster, enrolment.agent, self._membership.credential)
+
+    async def proposals(self) -> schema.Proposals:
+        return self._proposals.listed()
+
+    async def propose(self, wanted: schema.NewProposal) -> schema.Proposal:
+        return await self._proposals.propose(wanted)
+
+    async def approve(self, proposal: str) -> schema.Proposal:
+        return await self._proposals.approve(proposal)
+
+    async def releases(self) -> schema.Releases:
+        return self._proposals.releases()
 
     async def tell_owner(self, statement: str) -> schema.Told:
         await self._membership.tell(OwnerStatement.decode(bytes.fromhex(statement)))

@@ -151,6 +151,48 @@ class Admit(BaseModel):
     person: str | None = Field(None, description="what the registrar knows the person by")
 
 
+class Proposal(BaseModel):
+    """Something that registrars decide, besides who is let in."""
+
+    id: str
+    kind: str  # registrars, suspension, reinstatement, release, resolution
+    about: str  # in one sentence
+    approvals: list[str]  # numbers of the registrars that approved
+    needed: int
+    decided: bool  # in the log
+
+
+class Proposals(BaseModel):
+    items: list[Proposal]
+
+
+class NewProposal(BaseModel):
+    """Members are named by number, name or address; what a kind does not need stays empty."""
+
+    kind: Literal["registrars", "suspension", "reinstatement", "release", "resolution"]
+    agent: str = Field(default="", max_length=64)
+    added: str = Field(default="", max_length=64)
+    removed: str = Field(default="", max_length=64)
+    reason: str = Field(default="", max_length=200)
+    version: str = Field(default="", max_length=32)
+    runtime_hash: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    accepted: bool = True
+    root: str = Field(default="", max_length=64)
+
+
+class Release(BaseModel):
+    """A release of permesh that the mesh accepts, or no longer does."""
+
+    version: str
+    runtime_hash: str
+    accepted: bool
+    decided_ms: int
+
+
+class Releases(BaseModel):
+    items: list[Release]
+
+
 class OwnerSays(BaseModel):
     """An owner's signed statement about its agent, as canonical bytes in hex."""
 

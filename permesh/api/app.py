@@ -71,6 +71,22 @@ def _member_routes(app: FastAPI, node: Node) -> None:
     async def admit(agent: str, admit: schema.Admit | None = None) -> schema.Member:
         return await node.admit(agent, admit.person if admit else None)
 
+    @app.get("/proposals")
+    async def proposals() -> schema.Proposals:
+        return await node.proposals()
+
+    @app.post("/proposals", status_code=201)
+    async def propose(wanted: schema.NewProposal) -> schema.Proposal:
+        return await node.propose(wanted)
+
+    @app.post("/proposals/{proposal}/approve")
+    async def approve(proposal: str) -> schema.Proposal:
+        return await node.approve(proposal)
+
+    @app.get("/releases")
+    async def releases() -> schema.Releases:
+        return await node.releases()
+
     @app.post("/owner")
     async def owner(says: schema.OwnerSays) -> schema.Told:
         return await node.tell_owner(says.statement)

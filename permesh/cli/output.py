@@ -161,6 +161,31 @@ def members(items: Sequence[schema.Member]) -> Table:
     )
 
 
+def proposals(items: Sequence[schema.Proposal]) -> Table:
+    return table(
+        ("proposal", "kind", "approvals", "what"),
+        (
+            (
+                item.id[:SHORT_ID],
+                item.kind,
+                f"{len(item.approvals)} of {item.needed}",
+                item.about,
+            )
+            for item in items
+        ),
+    )
+
+
+def releases(items: Sequence[schema.Release]) -> Table:
+    return table(
+        ("version", "accepted", "runtime hash"),
+        (
+            (item.version, "yes" if item.accepted else "withdrawn", item.runtime_hash)
+            for item in items
+        ),
+    )
+
+
 def rooms(items: Sequence[schema.Room]) -> Table:
     return table(
         ("room", "posts", "last post", "purpose"),

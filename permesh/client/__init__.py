@@ -67,6 +67,19 @@ class Client:
         """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
         return self._call(schema.Member, calls.admit(agent, person))
 
+    def proposals(self) -> schema.Proposals:
+        return self._call(schema.Proposals, calls.get("/proposals"))
+
+    def propose(self, wanted: schema.NewProposal) -> schema.Proposal:
+        return self._call(schema.Proposal, calls.send("/proposals", wanted.model_dump()))
+
+    def approve(self, proposal: str) -> schema.Proposal:
+        """``proposal``: its id, or a unique beginning of it."""
+        return self._call(schema.Proposal, calls.approve(proposal))
+
+    def releases(self) -> schema.Releases:
+        return self._call(schema.Releases, calls.get("/releases"))
+
     def tell_owner(self, statement: str) -> schema.Told:
         """``statement``: an owner's, as canonical bytes in hex."""
         return self._call(schema.Told, calls.send("/owner", {"statement": statement}))

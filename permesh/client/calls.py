@@ -81,6 +81,10 @@ def admit(agent: str, person: str | None) -> Call:
     return send(f"/members/{_segment(agent)}/admit", {"person": person})
 
 
+def approve(proposal: str) -> Call:
+    return send(f"/proposals/{_segment(proposal)}/approve")
+
+
 def create_room(name: str, purpose: str) -> Call:
     return send("/rooms", {"name": name, "purpose": purpose})
 

@@ -142,6 +142,14 @@ class Registry:
             case _:
                 raise Refused("log.kind", "Such an entry does not stand in the log.")
 
+    def check_wish(self, entry: Entry) -> None:
+        """Raises ``Refused`` for what no number of approvals would make fit."""
+        content = entry.content()
+        if isinstance(content, RegistrarChange):
+            self._check_change(content)
+        elif isinstance(content, Suspension):
+            self._check_suspension(entry.kind, content)
+
     def _enough(self, entry: Entry) -> None:
         who = [a.registrar for a in entry.approvals]
         if any(not self.may_decide(one) or one == entry.subject for one in who):
