@@ -132,8 +132,13 @@ class Proposals:
             about=self._about(entry),
             approvals=sorted(agent_number(one.number) for one in approvals if one),
             needed=self._roster.genesis.threshold,
-            decided=self._roster.log.registry.holds(entry.digest),
+            decided=self._decided(entry),
         )
+
+    def _decided(self, entry: Entry) -> bool:
+        if entry.kind == "resolution":
+            return self._roster.log.contradiction is None
+        return self._roster.log.registry.holds(entry.digest)
 
     def _about(self, entry: Entry) -> str:
         content = entry.content()

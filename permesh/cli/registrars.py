@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from permesh import schema
+from permesh.display import clean_line
 
 from . import output
 from .identity import members, mesh
@@ -21,11 +22,11 @@ def _print(face: Face, proposal: schema.Proposal) -> None:
         output.print_json(proposal)
         return
     if proposal.decided:
-        click.echo(f"Decided: {output.clean_line(proposal.about)}.")
+        click.echo(f"Decided: {clean_line(proposal.about)}.")
     else:
         click.echo(
             f"{len(proposal.approvals)} of {proposal.needed} approvals: "
-            f"{output.clean_line(proposal.about)}. The others join in with: "
+            f"{clean_line(proposal.about)}. The others join in with: "
             f"permesh approve {proposal.id[: output.SHORT_ID]}"
         )
 

@@ -272,7 +272,6 @@ class Roster:
             content = entry.content()
             assert isinstance(content, Resolution)
             self.log.add_resolution(content, entry.approvals)
-            return
         digest = entry.digest
         if self.log.registry.holds(digest):
             return
@@ -354,7 +353,9 @@ class Roster:
 
     def undecided(self) -> list[Entry]:
         """What some registrar approved and the log does not hold, oldest first."""
-        return [self._undecided[one].entry for one in sorted(self._undecided, key=self._since)]
+        waiting = [self._undecided[one].entry for one in sorted(self._undecided, key=self._since)]
+        torn = self.log.contradiction is not None
+        return [entry for entry in waiting if torn or entry.kind != RESOLUTION]
 
     def ready(self) -> list[Entry]:
         """What may be appended to the log now, owners' own statements first.
@@ -370,6 +371,8 @@ class Roster:
         needed = self.genesis.threshold
         for digest in sorted(self._undecided, key=self._since):
             known = self._undecided[digest]
+            if known.entry.kind == RESOLUTION:  # never a leaf
+                continue
             # One that lapsed must not keep the others from counting.
             given = [known.approvals[who] for who in sorted(self.approvals(known.entry))]
             newest = max((one.decided_ms for one in given), default=0)
