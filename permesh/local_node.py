@@ -28,7 +28,15 @@ from .events import (
     Subscription,
 )
 from .forum.service import Forum
-from .identity.card import address, agent_number, blank_card, fill_card, human, vouched_by
+from .identity.card import (
+    address,
+    agent_number,
+    blank_card,
+    fill_card,
+    human,
+    release_of,
+    vouched_by,
+)
 from .identity.entry import Entry
 from .identity.genesis import MAX_BOOTSTRAP, Invite
 from .identity.hello import Verified
@@ -39,6 +47,7 @@ from .inference.service import Compute
 from .inference.supervisor import Engine
 from .membership import Membership
 from .node import ChatDelta, ChatRequest, NodeEvent
+from .p2p.addressbook import known_addresses
 from .p2p.swarm import Swarm
 from .proposals import Proposals
 from .store import AsyncStore, Store
@@ -46,6 +55,8 @@ from .store import AsyncStore, Store
 MAX_PAGE = 500
 # Rooms and members in a snapshot; who has more reads the rest by pages.
 SNAPSHOT_LIMIT = 200
+# Other members whose addresses an invite carries.
+INVITE_OTHERS = 3
 # Several causes of one change (a peer comes, its records follow) are told as one.
 SETTLE_SECONDS = 0.1
 
@@ -190,8 +201,24 @@ class LocalNode:
         addresses = sorted(
             self._swarm.addresses(), key=lambda one: "/127." in one or "/::1/" in one
         )
-        invite = Invite(self._membership.genesis, tuple(addresses[:MAX_BOOTSTRAP]))
-        return schema.Invite(line=invite.line())
+        # And some of others, so that the invite outlives this member.
+        others = await self._others_addresses()
+        chosen = (*addresses[: MAX_BOOTSTRAP - len(others)], *others)
+        return schema.Invite(line=Invite(self._membership.genesis, chosen).line())
+
+    async def _others_addresses(self) -> list[str]:
+        """One each of a few members that are connected, registrars first."""
+        known = await self._store.read(lambda store: known_addresses(store.connection))
+        found = []
+        for member in sorted(self._roster.members(), key=lambda one: not one.is_registrar):
+            credential, places = member.credential, known.get(member.agent, ())
+            if credential is None or not places or not self._swarm.connected(credential.peer_id):
+                continue
+            place = next((one for one in places if "/127." not in one), places[0])
+            found.append(f"{place}/p2p/{credential.peer_id}")
+            if len(found) == INVITE_OTHERS:
+                break
+        return found
 
     # -- members -----------------------------------------------------------------------------
 
@@ -232,6 +259,7 @@ class LocalNode:
             expires_ms=credential.expires_ms if credential else 0,
             runtime=credential.runtime if credential else "",
             runtime_hash=credential.runtime_hash.hex() if credential else "",
+            release=release_of(self._roster, credential.runtime_hash) if credential else "",
             peer_id=credential.peer_id if credential else "",
             online=address(member.agent) in online,
         )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import doctor as doctor_module
 from . import schema
+from .chitin import Chain, check_soul, claim_soul
 from .config import Config, Home, load_config, render_config
 from .errors import NotFound, PermeshError
 from .forum.views import ForumView
@@ -24,7 +26,7 @@ from .identity.files import make_private_directory, write_secret
 from .identity.founding import Founder, found
 from .identity.genesis import Genesis, Invite, check_name
 from .identity.keys import SEED_BYTES, KeyFiles, peer_id_of
-from .identity.person import VOUCHED, person_hash, vouched_nullifier
+from .identity.person import CHITIN, VOUCHED, person_hash, vouched_nullifier
 from .identity.roster import Roster
 from .identity.runtime import runtime_hash
 from .identity.wallet import Wallet, read_keystore
@@ -39,7 +41,16 @@ from .membership import (
 from .records import pack
 from .store import Store
 
-__all__ = ["create_identity", "create_mesh", "doctor", "founder_line", "identity_card", "join_mesh"]
+__all__ = [
+    "create_identity",
+    "create_mesh",
+    "doctor",
+    "founder_line",
+    "identity_card",
+    "join_mesh",
+    "known_as",
+    "soul_of",
+]
 
 doctor = doctor_module.examine
 
@@ -94,16 +105,52 @@ def create_mesh(
         *map(Founder.parse, founders),
     ]
     genesis = found(check_name(name, "mesh name"), now, salt, people, threshold)
-    _enter(home, genesis, owner, agent, (), vouched_nullifier(genesis.scope, people[0].person), now)
+    _enter(home, genesis, owner, agent, (), known_as(person)(genesis), now)
     return genesis
 
 
-def join_mesh(home: Home, line: str, person: str, passphrase: str | None = None) -> None:
+def join_mesh(home: Home, line: str, who: Evidence, passphrase: str | None = None) -> None:
     """Enrol in the mesh of an invite; the daemon then asks to be let in."""
     invite = Invite.parse(line)
     owner, agent, _ = _wallets(home, passphrase)
-    nullifier = vouched_nullifier(invite.genesis.scope, person_hash(person))
-    _enter(home, invite.genesis, owner, agent, invite.bootstrap, nullifier, _now_ms())
+    _enter(home, invite.genesis, owner, agent, invite.bootstrap, who(invite.genesis), _now_ms())
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who stands behind an enrolment, as its verifier is to find."""
+
+    verifier: str
+    nullifier: bytes
+    evidence: bytes = b""
+
+
+Evidence = Callable[[Genesis], Person]
+
+
+def known_as(person: str) -> Evidence:
+    """Known to the registrars by ``person``, whom they have met."""
+    hashed = person_hash(person)
+    return lambda genesis: Person(VOUCHED, vouched_nullifier(genesis.scope, hashed))
+
+
+def soul_of(home: Home, soul: str) -> Evidence:
+    """The owner holds ``soul`` of the Chitin registry: read from the endpoint in the settings."""
+    rpc = load_config(home).identity.base_rpc
+    if not rpc:
+        raise PermeshError(
+            "chitin.no_endpoint",
+            "No endpoint of Base is configured to read the soul from.",
+            'Set one in config.toml: [identity] base_rpc = "https://…"',
+        )
+
+    def read(genesis: Genesis) -> Person:
+        with Chain(rpc) as chain:
+            claim = claim_soul(chain, soul)
+            check_soul(chain, claim, bytes.fromhex(_address(KeyFiles(home).owner)[2:]))
+        return Person(CHITIN, claim.nullifier(genesis.scope), claim.encode())
+
+    return read
 
 
 def agent_wallet(home: Home, passphrase: str | None) -> Wallet:
@@ -132,7 +179,9 @@ def check_move(home: Home, owner: Wallet) -> None:
 def move_in(home: Home, line: str, owner: Wallet, agent: Wallet) -> None:
     """Remember the mesh that the ID was moved in; the log says who this is, no enrolment does."""
     invite = Invite.parse(line)
-    _enter(home, invite.genesis, owner, agent, invite.bootstrap, bytes(32), _now_ms())
+    _enter(
+        home, invite.genesis, owner, agent, invite.bootstrap, Person(VOUCHED, bytes(32)), _now_ms()
+    )
 
 
 def founder_line(home: Home, person: str) -> str:
@@ -160,12 +209,13 @@ def _enter(
     owner: Wallet,
     agent: Wallet,
     bootstrap: tuple[str, ...],
-    person: bytes,
+    who: Person,
     now_ms: int,
 ) -> None:
     enrolment = Enrolment.make(
         genesis.mesh_id, load_config(home).name, owner, agent,
-        runtime_hash=runtime_hash(), verifier=VOUCHED, person=person, requested_ms=now_ms,
+        runtime_hash=runtime_hash(), verifier=who.verifier, person=who.nullifier,
+        evidence=who.evidence, requested_ms=now_ms,
     )  # fmt: skip
     with lock_home(home), closing(Store(home.database, [ForumView()])) as store:
         known = store.get_value(GENESIS_KEY)

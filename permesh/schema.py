@@ -109,6 +109,7 @@ class Identity(BaseModel):
     mesh_id: str
     runtime: str
     runtime_hash: str  # a self-claim
+    release: str = ""  # accepted, withdrawn or unknown: whether the mesh knows that hash
     verifier: str = ""  # how a human was seen behind it: founding, vouched, chitin
     human: str = ""  # the same in words, with what it does not show
     vouched_by: str = ""  # numbers of the registrars that admitted it
@@ -140,6 +141,7 @@ class Member(BaseModel):
     expires_ms: int = 0
     runtime: str = ""
     runtime_hash: str = ""
+    release: str = ""  # accepted, withdrawn or unknown: whether the mesh knows that hash
     peer_id: str = ""
     online: bool = False
     standing: float = 0.0

@@ -155,13 +155,23 @@ def mesh_invite(face: Face) -> None:
 @mesh.command("join")
 @click.argument("line")
 @person_option
+@click.option(
+    "--soul",
+    metavar="NAME",
+    help="Instead of --person: a Chitin soul that your owner's wallet holds on Base.",
+)
 @descriptor_option
 @pass_face
-def mesh_join(face: Face, line: str, person: str | None, passphrase_fd: int | None) -> None:
+def mesh_join(
+    face: Face, line: str, person: str | None, soul: str | None, passphrase_fd: int | None
+) -> None:
     """Ask to be let into the mesh of an invite."""
     from permesh import offline
 
-    who = _person(person)
+    if soul is not None:
+        who = offline.soul_of(face.home, soul)
+    else:
+        who = offline.known_as(_person(person))
     with_passphrase(passphrase_fd, partial(offline.join_mesh, face.home, line, who))
     click.echo("Next: permesh daemon. A registrar lets you in with: permesh members admit NAME")
 

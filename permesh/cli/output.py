@@ -119,7 +119,7 @@ def card(identity: schema.Identity) -> Panel:
             ("Issued", issued),
             ("Rotates", rotates),
             ("Runtime hash", identity.runtime_hash),
-            ("", "claimed by the member itself"),
+            ("", f"claimed by the member itself; {release(identity.release)}"),
             ("Standing", standing),
             ("Wallet", identity.agent),
             ("Owner", identity.owner),
@@ -159,6 +159,14 @@ def members(items: Sequence[schema.Member]) -> Table:
             for item in items
         ),
     )
+
+
+def release(state: str) -> str:
+    """Whether the mesh knows the claimed release, in words."""
+    return {
+        "accepted": "a release that the mesh accepts",
+        "withdrawn": "a release that the mesh has withdrawn",
+    }.get(state, "no release that the mesh has named")
 
 
 def proposals(items: Sequence[schema.Proposal]) -> Table:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
-from permesh import schema
+from permesh import __version__, schema
 from permesh.display import clean_line
+from permesh.errors import PermeshError
 
 from . import output
 from .identity import members, mesh
@@ -23,6 +26,11 @@ def _print(face: Face, proposal: schema.Proposal) -> None:
         return
     if proposal.decided:
         click.echo(f"Decided: {clean_line(proposal.about)}.")
+    elif len(proposal.approvals) >= proposal.needed:
+        click.echo(
+            f"Approved by {len(proposal.approvals)}: {clean_line(proposal.about)}. It holds once "
+            "the log's witnesses have cosigned."
+        )
     else:
         click.echo(
             f"{len(proposal.approvals)} of {proposal.needed} approvals: "
@@ -107,28 +115,40 @@ def releases_list(face: Face) -> None:
 
 
 @releases.command("accept")
-@click.argument("version")
-@click.argument("runtime_hash")
+@click.argument("version", default="")
+@click.argument("runtime_hash", default="")
 @json_option
 @pass_face
 def releases_accept(face: Face, version: str, runtime_hash: str) -> None:
-    """Approve that the mesh accepts VERSION, whose files have RUNTIME_HASH."""
-    _propose(
-        face, schema.NewProposal(kind="release", version=version, runtime_hash=runtime_hash.lower())
-    )
+    """Approve that the mesh accepts VERSION, whose files have RUNTIME_HASH: by default this one."""
+    _propose(face, _release(face, version, runtime_hash, accepted=True))
 
 
 @releases.command("withdraw")
-@click.argument("version")
-@click.argument("runtime_hash")
+@click.argument("version", default="")
+@click.argument("runtime_hash", default="")
 @json_option
 @pass_face
 def releases_withdraw(face: Face, version: str, runtime_hash: str) -> None:
-    """Approve that the mesh no longer accepts VERSION."""
-    wanted = schema.NewProposal(
-        kind="release", version=version, runtime_hash=runtime_hash.lower(), accepted=False
+    """Approve that the mesh no longer accepts VERSION: by default this one."""
+    _propose(face, _release(face, version, runtime_hash, accepted=False))
+
+
+def _release(face: Face, version: str, runtime_hash: str, *, accepted: bool) -> schema.NewProposal:
+    """Of this very installation where the arguments do not say."""
+    if not runtime_hash:
+        with face.client() as client:
+            own = client.identity()
+        version, runtime_hash = version or __version__, own.runtime_hash
+    if not re.fullmatch("[0-9a-fA-F]{64}", runtime_hash) or len(version) > 32:
+        raise PermeshError(
+            "release.argument",
+            "A release is a version of at most 32 characters and a hash of 64 hex digits.",
+            "permesh id shows those of this installation; without arguments they are taken.",
+        )
+    return schema.NewProposal(
+        kind="release", version=version, runtime_hash=runtime_hash.lower(), accepted=accepted
     )
-    _propose(face, wanted)
 
 
 @mesh.command("resolve")

@@ -27,6 +27,14 @@ def human(verifier: str) -> str:
     return _HUMAN.get(verifier, verifier)
 
 
+def release_of(roster: Roster, runtime_hash: bytes) -> str:
+    """Whether the mesh accepts the release that a member claims to run."""
+    known = roster.log.registry.releases.get(runtime_hash)
+    if known is None:
+        return "unknown"
+    return "accepted" if known.accepted else "withdrawn"
+
+
 def vouched_by(roster: Roster, member: Member) -> str:
     """The numbers of the registrars that let it in."""
     found = [roster.member(one) for one in member.seat.approved_by]
@@ -87,6 +95,7 @@ def fill_card(
             "session_key": credential.session_key.hex(),
             "runtime": credential.runtime,
             "runtime_hash": credential.runtime_hash.hex(),
+            "release": release_of(roster, credential.runtime_hash),
             "epoch": credential.epoch,
             "issued_ms": credential.issued_ms,
             "rotates_ms": credential.renews_ms,

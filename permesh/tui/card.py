@@ -58,6 +58,7 @@ def member_card(member: Member, now_ms: int) -> Card:
     rows += [
         ("runtime*", member.runtime or "—", ""),
         ("hash*", member.runtime_hash or "—", "$foreground 60%"),
+        ("release", member.release or "—", ""),
     ]
     if member.peer_id:
         rows.append(("peer", member.peer_id, "$foreground 60%"))
@@ -87,6 +88,7 @@ def own_card(identity: Identity, now_ms: int) -> Card:
         ("peer", identity.peer_id, "$foreground 60%"),
         ("runtime*", identity.runtime, ""),
         ("hash*", identity.runtime_hash, "$foreground 60%"),
+        ("release", identity.release or "—", ""),
     )
     note = f"{identity.standing:.2f} {identity.standing_note}"
     bars = (

@@ -85,7 +85,7 @@ def newcomer(tmp_path: Path, clock: Clock, founder: Member) -> Member:
     store = Store(founder.home.database)
     genesis, _ = read_mesh(store)
     store.close()
-    offline.join_mesh(home, Invite(genesis, ()).line(), "birch@example.org")
+    offline.join_mesh(home, Invite(genesis, ()).line(), offline.known_as("birch@example.org"))
     return Member(home, clock)
 
 
@@ -205,7 +205,7 @@ def test_two_admissions_at_once_take_two_numbers(
     with_store = Store(founder.home.database)
     genesis, _ = read_mesh(with_store)
     with_store.close()
-    offline.join_mesh(third.home, Invite(genesis, ()).line(), "coral@example.org")
+    offline.join_mesh(third.home, Invite(genesis, ()).line(), offline.known_as("coral@example.org"))
 
     async def main() -> None:
         atlas = await founder.open()
@@ -329,7 +329,9 @@ def test_a_forged_proof_in_a_verdict_is_not_believed(founder: Member, newcomer: 
 def test_a_home_is_in_one_mesh_only(founder: Member) -> None:
     elsewhere = Genesis("other", 1, b"s" * 16, (read_registrar(founder),))
     with pytest.raises(PermeshError) as caught:
-        offline.join_mesh(founder.home, Invite(elsewhere, ()).line(), "atlas@example.org")
+        offline.join_mesh(
+            founder.home, Invite(elsewhere, ()).line(), offline.known_as("atlas@example.org")
+        )
     assert caught.value.code == "mesh.already"
 
 
