@@ -50,6 +50,8 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE views (name TEXT PRIMARY KEY, version INTEGER NOT NULL);
     CREATE TABLE keep (key TEXT PRIMARY KEY, value BLOB NOT NULL);
     """,
+    # For chronicles: an author's credentials among all that it wrote. Scope 0 is identity's.
+    "CREATE INDEX identity_by_author ON records (author, kind, seq) WHERE scope = 0;",
 )
 
 

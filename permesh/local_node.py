@@ -33,18 +33,15 @@ from .identity.card import (
     agent_number,
     blank_card,
     fill_card,
-    human,
-    release_of,
-    vouched_by,
 )
-from .identity.entry import Entry
 from .identity.genesis import MAX_BOOTSTRAP, Invite
 from .identity.hello import Verified
 from .identity.owner import OwnerStatement
-from .identity.roster import Member, Request
+from .identity.roster import Request
 from .inference.catalogue import find
 from .inference.service import Compute
 from .inference.supervisor import Engine
+from .members import read_chronicle, shown_member, shown_request
 from .membership import Membership
 from .node import ChatDelta, ChatRequest, NodeEvent
 from .p2p.addressbook import known_addresses
@@ -179,6 +176,9 @@ class LocalNode:
         )
         return fill_card(card, self._roster, enrolment.agent, self._membership.credential)
 
+    async def chronicle(self, agent: str) -> schema.Chronicle:
+        return await read_chronicle(self._store, self._roster, agent)
+
     async def proposals(self) -> schema.Proposals:
         return self._proposals.listed()
 
@@ -209,10 +209,11 @@ class LocalNode:
     async def _others_addresses(self) -> list[str]:
         """One each of a few members that are connected, registrars first."""
         known = await self._store.read(lambda store: known_addresses(store.connection))
-        found = []
+        connected = {peer.peer_id for peer in self._swarm.peers()}
+        found: list[str] = []
         for member in sorted(self._roster.members(), key=lambda one: not one.is_registrar):
             credential, places = member.credential, known.get(member.agent, ())
-            if credential is None or not places or not self._swarm.connected(credential.peer_id):
+            if credential is None or not places or credential.peer_id not in connected:
                 continue
             place = next((one for one in places if "/127." not in one), places[0])
             found.append(f"{place}/p2p/{credential.peer_id}")
@@ -229,58 +230,12 @@ class LocalNode:
     def _all_members(self) -> list[schema.Member]:
         online = {peer.agent for peer in self._peers()} | {address(self._membership.agent)}
         return [
-            *(self._member(member, online) for member in self._roster.members()),
-            *(self._asking(request) for request in self._roster.pending(self._now_ms())),
+            *(shown_member(self._roster, member, online) for member in self._roster.members()),
+            *(
+                shown_request(self._roster, request)
+                for request in self._roster.pending(self._now_ms())
+            ),
         ]
-
-    def _member(self, member: Member, online: set[str]) -> schema.Member:
-        credential, seat = member.credential, member.seat
-        state: Literal["registrar", "member", "suspended", "revoked"] = "member"
-        if member.revoked:
-            state = "revoked"
-        elif seat.suspended is not None:
-            state = "suspended"
-        elif member.is_registrar:
-            state = "registrar"
-        return schema.Member(
-            agent=address(member.agent),
-            owner=address(seat.owner),
-            number=agent_number(member.number),
-            name=member.name,
-            state=state,
-            verifier=seat.verifier,
-            human=human(seat.verifier),
-            vouched_by=vouched_by(self._roster, member),
-            note=seat.suspended or "",
-            keys=[address(key) for key in seat.keys],
-            requested_ms=seat.requested_ms,
-            admitted_ms=seat.admitted_ms,
-            epoch=credential.epoch if credential else 0,
-            expires_ms=credential.expires_ms if credential else 0,
-            runtime=credential.runtime if credential else "",
-            runtime_hash=credential.runtime_hash.hex() if credential else "",
-            release=release_of(self._roster, credential.runtime_hash) if credential else "",
-            peer_id=credential.peer_id if credential else "",
-            online=address(member.agent) in online,
-        )
-
-    def _asking(self, request: Request) -> schema.Member:
-        wish = request.enrolment
-        return schema.Member(
-            agent=address(wish.agent),
-            owner=address(wish.owner),
-            number="",
-            name=wish.name,
-            state="pending",
-            verifier=wish.verifier,
-            human=human(wish.verifier),
-            approvals=len(self._roster.approvals(Entry.of(wish))),
-            needed=self._roster.genesis.threshold,
-            requested_ms=wish.requested_ms,
-            runtime=request.credential.runtime,
-            runtime_hash=request.credential.runtime_hash.hex(),
-            peer_id=request.credential.peer_id,
-        )
 
     async def admit(self, agent: str, person: str | None) -> schema.Member:
         self._membership.require_member()
@@ -288,8 +243,8 @@ class LocalNode:
         await self._membership.registrar.admit(request.enrolment, person)
         member = self._roster.member(request.enrolment.agent)
         if member is None:
-            return self._asking(request)
-        return self._member(member, {peer.agent for peer in self._peers()})
+            return shown_request(self._roster, request)
+        return shown_member(self._roster, member, {peer.agent for peer in self._peers()})
 
     def _find_request(self, reference: str) -> Request:
         """By address, a unique beginning of one, or name."""

@@ -453,13 +453,17 @@ class Membership:
             await self._store.write(Store.set_value, key, value)
 
 
+def no_mesh() -> PermeshError:
+    return PermeshError(
+        "mesh.none",
+        "This agent belongs to no mesh yet.",
+        "Found one with 'permesh mesh create NAME', or join one with 'permesh mesh join LINE'.",
+    )
+
+
 def read_mesh(store: Store) -> tuple[Genesis, Enrolment]:
     """The mesh of this home, and this agent's enrolment in it; raises ``mesh.none``."""
     genesis, enrolment = store.get_value(GENESIS_KEY), store.get_value(ENROLMENT_KEY)
     if genesis is None or enrolment is None:
-        raise PermeshError(
-            "mesh.none",
-            "This agent belongs to no mesh yet.",
-            "Found one with 'permesh mesh create NAME', or join one with 'permesh mesh join LINE'.",
-        )
+        raise no_mesh()
     return Genesis.decode(genesis), Enrolment.decode(enrolment)

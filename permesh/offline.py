@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import doctor as doctor_module
 from . import schema
@@ -22,6 +23,15 @@ from .forum.views import ForumView
 from .identity.card import blank_card, fill_card
 from .identity.credential import Credential
 from .identity.enrolment import Enrolment
+from .identity.export import (
+    MAX_DOCUMENT_BYTES,
+    Checked,
+    check_document,
+    credential_document,
+    genesis_document,
+    read_genesis,
+    read_json,
+)
 from .identity.files import make_private_directory, write_secret
 from .identity.founding import Founder, found
 from .identity.genesis import Genesis, Invite, check_name
@@ -36,6 +46,7 @@ from .membership import (
     CREDENTIAL_KEY,
     ENROLMENT_KEY,
     GENESIS_KEY,
+    no_mesh,
     read_mesh,
 )
 from .records import pack
@@ -242,23 +253,61 @@ def identity_card(home: Home) -> schema.Identity:
         owner=_address(files.owner),
         peer_id=peer_id_of(files.load_peer_seed()),
     )
-    if not home.database.is_file():
+    try:
+        roster, credential = _remembered(home)
+    except PermeshError as error:
+        if error.code != "mesh.none":
+            raise
         return card
+    return fill_card(card, roster, bytes.fromhex(card.agent[2:]), credential)
+
+
+def _remembered(home: Home) -> tuple[Roster, Credential | None]:
+    """The roster that the home's records make, and its own credential; raises ``mesh.none``."""
+    if not home.database.is_file():
+        raise no_mesh()
     with closing(Store(home.database, read_only=True)) as store:
-        try:
-            genesis, _ = read_mesh(store)
-        except PermeshError:
-            return card
+        genesis, _ = read_mesh(store)
         roster = Roster(genesis)
         for record in store.load_identity_records():
             roster.apply(record)
         credential = store.get_value(CREDENTIAL_KEY)
-    return fill_card(
-        card,
-        roster,
-        bytes.fromhex(card.agent[2:]),
-        Credential.decode(credential) if credential else None,
-    )
+    return roster, Credential.decode(credential) if credential else None
+
+
+def export_genesis(home: Home) -> dict[str, Any]:
+    """As JSON for strangers, who check members' documents against it."""
+    return genesis_document(_remembered(home)[0].genesis)
+
+
+def export_credential(home: Home) -> dict[str, Any]:
+    """This member's credential as JSON that a stranger checks offline."""
+    roster, credential = _remembered(home)
+    if credential is None:
+        raise PermeshError(
+            "credential.none",
+            "This agent has no credential yet.",
+            "Run its daemon once: permesh daemon",
+        )
+    return credential_document(roster, credential)
+
+
+def verify_document(path: Path, genesis: Path) -> Checked:
+    """Raises ``Refused`` unless the credential in ``path`` holds under ``genesis``, now."""
+    root = read_genesis(read_json(_read(genesis)))
+    return check_document(read_json(_read(path)), root, _now_ms())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_DOCUMENT_BYTES + 1)
+    except OSError as error:
+        raise PermeshError(
+            "export.unreadable",
+            f"{path} cannot be read: {error.strerror}.",
+            "Name the file that 'permesh id --export' printed.",
+        ) from error
 
 
 def _require_identity(home: Home) -> None:

@@ -1,7 +1,7 @@
 """What registrars decide besides admissions, in the API's shapes.
 
-Owns the finding of members by what people call them, the making of entries from what a registrar
-wants, and the list of what waits for approvals. Must never know HTTP.
+Owns the making of entries from what a registrar wants, and the list of what waits for approvals.
+Must never know HTTP.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from . import schema
 from .errors import NotFound, PermeshError
 from .identity.card import address, agent_number
 from .identity.entry import Entry, RegistrarChange, Release, Resolution, Suspension
-from .identity.registry import Seat
 from .identity.roster import Roster
+from .members import find_seat
 from .registrar import Registrar
 
 _PLAIN_KINDS = frozenset({"registrars", "suspension", "reinstatement", "release", "resolution"})
@@ -118,11 +118,7 @@ class Proposals:
         return Resolution(chosen[0].base_size, chosen[0].base_root, chosen[0].root)
 
     def _key(self, reference: str) -> bytes:
-        return self.seat(reference).agent
-
-    def seat(self, reference: str) -> Seat:
-        """By number, name, address, or a unique beginning of one; raises ``members.unknown``."""
-        return find_seat(self._roster, reference)
+        return find_seat(self._roster, reference).agent
 
     def _shown(self, entry: Entry) -> schema.Proposal:
         approvals = [self._roster.member(one) for one in self._roster.approvals(entry)]
@@ -164,34 +160,6 @@ class Proposals:
         if member is None:
             return address(agent)
         return f"{member.name} ({agent_number(member.number)})"
-
-
-def find_seat(roster: Roster, reference: str) -> Seat:
-    """By number, name, address, or a unique beginning of one; raises ``members.unknown``."""
-    wanted = reference.lower()
-    seats = roster.log.registry.seats()
-    exact = [
-        one
-        for one in seats
-        if wanted in (agent_number(one.number).lower(), *map(address, one.keys))
-    ]
-    named = [one for one in seats if wanted == one.name]
-    begun = [one for one in seats if len(wanted) > 2 and address(one.agent).startswith(wanted)]
-    found = exact or named or begun
-    if len(found) > 1:
-        raise PermeshError(
-            "members.ambiguous",
-            f"'{reference[:64]}' stands for {len(found)} members.",
-            "Give the number that 'permesh members' shows.",
-            http_status=409,
-        )
-    if not found:
-        raise NotFound(
-            "members.unknown",
-            f"There is no member '{reference[:64]}'.",
-            "See who is one: permesh members",
-        )
-    return found[0]
 
 
 def _but_for_date(entry: Entry) -> tuple[object, ...]:

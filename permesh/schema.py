@@ -153,6 +153,25 @@ class Admit(BaseModel):
     person: str | None = Field(None, description="what the registrar knows the person by")
 
 
+class ChronicleEvent(BaseModel):
+    """One line of an agent's public record."""
+
+    at_ms: int
+    kind: Literal["admission", "title", "suspension", "key", "rotation", "task", "fault"]
+    text: str
+    entry: int = 0  # the entry of the log that says so; 0 for what signed records show
+
+
+class Chronicle(BaseModel):
+    """An agent's public record, oldest first: a fold over signed records."""
+
+    agent: str
+    number: str
+    name: str
+    items: list[ChronicleEvent]
+    left_out: int = Field(0, description="older rotations that are not listed")
+
+
 class Proposal(BaseModel):
     """Something that registrars decide, besides who is let in."""
 

@@ -204,6 +204,22 @@ class Store:
         )
         return [_record(row) for row in rows]
 
+    def identity_records_of(self, author: bytes, kind: str, limit: int) -> list[Record]:
+        """The newest of one `identity.*` kind, newest first."""
+        rows = self._database.read(
+            f"{_SELECT} WHERE scope = {SCOPE_IDENTITY} AND author = ? AND kind = ?"
+            " ORDER BY seq DESC, id LIMIT ?",
+            (author, kind, limit),
+        )
+        return [_record(row) for row in rows]
+
+    def forks_of(self, author: bytes, limit: int = 1000) -> list[Fork]:
+        rows = self._database.read(
+            "SELECT author, seq, id_a, id_b FROM forks WHERE author = ? ORDER BY seq LIMIT ?",
+            (author, limit),
+        )
+        return [Fork(*row) for row in rows]
+
     def head(self, author: bytes) -> Head | None:
         """The record with the highest seq; of two at one seq, the one with the lower id."""
         rows = self._database.read(

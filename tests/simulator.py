@@ -167,13 +167,21 @@ class Node:
         self.life += 1
         self.up = True
         self.rng = Random(f"{self.net.seed} {self.name} {self.life}")
-        self.roster = CheapRoster(
+        self.roster = self.fold(
             r for r in self.store.records.values() if scope_of(r.header.kind) == SCOPE_IDENTITY
         )
         self.intake = Intake(self.roster, lambda _record: None)
         self.gossiper = gossip.Gossiper()
         self.schedule = PullSchedule(self.rng)
         self._alarms: dict[str, int] = {}
+        self.begin()
+
+    def fold(self, records: Iterable[Record]) -> Any:
+        """The roster, as the identity records of its own store tell it."""
+        return CheapRoster(records)
+
+    def begin(self) -> None:
+        """What a member does as soon as it is up."""
         if self.author.seq == 0:
             self.write_record(self.author.credential())
 
@@ -259,6 +267,11 @@ class Node:
             Session(self.net, self, self.net.nodes[peer]).start()
         self.wake_pulls()
 
+    def pulled(self, peer: str, outcome: Outcome) -> None:
+        """A pull from ``peer`` is over."""
+        self.schedule.finished(peer, outcome, self.net.now)
+        self.wake_pulls()
+
     def alarm(self, name: str, wait: int, act: Callable[[], None]) -> None:
         """One alarm of a name at a time: the earliest one counts."""
         at = self.net.now + wait
@@ -294,8 +307,7 @@ class Session:
             self.over = True
             self.net.sessions.discard(self)
             if self.asking.up:
-                self.asking.schedule.finished(self.answering.name, outcome, self.net.now)
-                self.asking.wake_pulls()
+                self.asking.pulled(self.answering.name, outcome)
 
     def _carry(self, data: bytes, to: Callable[[bytes], None]) -> None:
         if self.net.rng.random() < self.net.weather.stream_loss:
@@ -341,6 +353,7 @@ class Session:
 class Network:
     seed: int
     weather: Weather = field(default_factory=Weather)
+    make_node: Callable[[Network, str], Node] = Node
 
     def __post_init__(self) -> None:
         self.rng = Random(self.seed)
@@ -380,7 +393,7 @@ class Network:
     # -- topology
 
     def add(self, name: str) -> Node:
-        node = self.nodes[name] = Node(self, name)
+        node = self.nodes[name] = self.make_node(self, name)
         self.boot(node)
         return node
 

@@ -71,6 +71,10 @@ def _member_routes(app: FastAPI, node: Node) -> None:
     async def admit(agent: str, admit: schema.Admit | None = None) -> schema.Member:
         return await node.admit(agent, admit.person if admit else None)
 
+    @app.get("/members/{agent}/chronicle")
+    async def chronicle(agent: str) -> schema.Chronicle:
+        return await node.chronicle(agent)
+
     @app.get("/proposals")
     async def proposals() -> schema.Proposals:
         return await node.proposals()

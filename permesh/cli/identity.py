@@ -70,11 +70,17 @@ def _person(given: str | None) -> str:
 
 @click.command("id")
 @click.option("--founder", is_flag=True, help="Print the line by which a new mesh names you.")
+@click.option("--export", is_flag=True, help="Print your credential as JSON that strangers check.")
 @person_option
 @json_option
 @pass_face
-def identity(face: Face, founder: bool, person: str | None) -> None:
+def identity(face: Face, founder: bool, export: bool, person: str | None) -> None:
     """Print this member's Chitin ID card."""
+    if export:
+        from permesh import offline
+
+        output.print_json(offline.export_credential(face.home))
+        return
     if founder:
         from permesh import offline
 
@@ -93,6 +99,56 @@ def identity(face: Face, founder: bool, person: str | None) -> None:
         output.print_json(card)
     else:
         output.console().print(output.card(card))
+
+
+_file = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("file", type=_file)
+@click.option("--genesis", type=_file, required=True, help="What 'permesh mesh genesis' printed.")
+@json_option
+@pass_face
+def verify(face: Face, file: Path, genesis: Path) -> None:
+    """Check a credential that 'permesh id --export' printed, offline; exit status 0 if it holds.
+
+    It shows who was admitted to the mesh of that genesis, and holds now. A key that was revoked
+    after the export is only known to members.
+    """
+    from permesh import offline
+
+    checked = offline.verify_document(file, genesis)
+    seat, credential = checked.seat, checked.credential
+    if face.json:
+        number, expires = f"AGT-{seat.number:04d}", credential.expires_ms
+        output.print_json(
+            {
+                "valid": True,
+                "number": number,
+                "name": seat.name,
+                "mesh": checked.genesis.name,
+                "expires_ms": expires,
+            }
+        )
+    else:
+        click.echo(
+            f"Valid: {seat.name} is AGT-{seat.number:04d} of {checked.genesis.name}, until "
+            f"{output.when(credential.expires_ms)}. What came after the export is not known here."
+        )
+
+
+@click.command()
+@click.argument("agent", default="")
+@json_option
+@pass_face
+def chronicle(face: Face, agent: str) -> None:
+    """Print the public record of AGENT: a number, a name or an address; your own by default."""
+    with face.client() as client:
+        found = client.chronicle(agent or client.identity().agent)
+    if face.json:
+        output.print_json(found)
+    else:
+        output.console().print(output.chronicle(found))
 
 
 @click.group()
@@ -150,6 +206,15 @@ def mesh_invite(face: Face) -> None:
         output.print_json(invite)
     else:
         click.echo(invite.line)
+
+
+@mesh.command("genesis")
+@pass_face
+def mesh_genesis(face: Face) -> None:
+    """Print the mesh's genesis as JSON; strangers check members' credentials against it."""
+    from permesh import offline
+
+    output.print_json(offline.export_genesis(face.home))
 
 
 @mesh.command("join")
@@ -234,4 +299,4 @@ def members_admit(face: Face, agent: str, person: str | None) -> None:
         )
 
 
-COMMANDS = (init, identity, mesh, members)
+COMMANDS = (init, identity, chronicle, verify, mesh, members)

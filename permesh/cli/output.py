@@ -169,6 +169,26 @@ def release(state: str) -> str:
     }.get(state, "no release that the mesh has named")
 
 
+def chronicle(found: schema.Chronicle) -> Table:
+    shown = table(
+        ("when", "what", "entry", ""),
+        (
+            (
+                when(item.at_ms),
+                item.kind,
+                str(item.entry) if item.entry else NOTHING,
+                item.text,
+            )
+            for item in found.items
+        ),
+    )
+    shown.title = clean_line(f"{found.number} {found.name}")
+    shown.title_justify = "left"
+    if found.left_out:
+        shown.caption = f"{found.left_out} older rotations are not listed"
+    return shown
+
+
 def proposals(items: Sequence[schema.Proposal]) -> Table:
     return table(
         ("proposal", "kind", "approvals", "what"),

@@ -67,6 +67,10 @@ class Client:
         """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
         return self._call(schema.Member, calls.admit(agent, person))
 
+    def chronicle(self, agent: str) -> schema.Chronicle:
+        """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
+        return self._call(schema.Chronicle, calls.chronicle(agent))
+
     def proposals(self) -> schema.Proposals:
         return self._call(schema.Proposals, calls.get("/proposals"))
 
@@ -193,6 +197,9 @@ class AsyncClient:
     async def admit(self, agent: str, person: str | None = None) -> schema.Member:
         """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
         return await self._call(schema.Member, calls.admit(agent, person))
+
+    async def chronicle(self, agent: str) -> schema.Chronicle:
+        return await self._call(schema.Chronicle, calls.chronicle(agent))
 
     async def invite(self) -> schema.Invite:
         return await self._call(schema.Invite, calls.send("/mesh/invite"))

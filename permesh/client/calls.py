@@ -81,6 +81,10 @@ def admit(agent: str, person: str | None) -> Call:
     return send(f"/members/{_segment(agent)}/admit", {"person": person})
 
 
+def chronicle(agent: str) -> Call:
+    return get(f"/members/{_segment(agent)}/chronicle")
+
+
 def approve(proposal: str) -> Call:
     return send(f"/proposals/{_segment(proposal)}/approve")
 

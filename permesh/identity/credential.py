@@ -137,7 +137,7 @@ class Credential:
                 "The credential is for another mesh.",
                 "Join this one with an invite of one of its members.",
             )
-        require(self.owner != self.agent, "credential: owner and agent are one key")
+        require(self.owner != self.agent, "credential (owner and agent are one key)")
         if not 0 < self.expires_ms - self.issued_ms <= LIFE_MS:
             raise Refused(
                 "credential.life",

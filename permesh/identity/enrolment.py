@@ -124,7 +124,7 @@ class Enrolment:
                 "The enrolment is for another mesh.",
                 "Enrol in this one with an invite of one of its members.",
             )
-        require(self.owner != self.agent, "enrolment: owner and agent are one key")
+        require(self.owner != self.agent, "enrolment (owner and agent are one key)")
         message = self.message()
         check_signed(message, self.owner_signature, self.owner, "enrolment.signature", "owner")
         check_signed(message, self.agent_signature, self.agent, "enrolment.signature", "agent")

@@ -95,7 +95,7 @@ class RegistrarChange:
         require(is_uint(proposed), "change's date")
         for agent in (added, removed):
             require(isinstance(agent, bytes) and len(agent) in (0, 20), "registrar")
-        require(added != removed, "change of registrars: nothing changes")
+        require(added != removed, "change of registrars (nothing changes)")
         return cls(added, removed, proposed)
 
 
@@ -260,7 +260,7 @@ class Entry:
 
         Whether those keys may decide is not asked: it depends on what stands before in the log.
         """
-        require(self.kind != FOUNDER, "entry: the genesis alone names founders")
+        require(self.kind != FOUNDER, "entry (the genesis alone names founders)")
         content = self.content()
         if isinstance(content, Enrolment | OwnerStatement):
             content.verify(mesh)

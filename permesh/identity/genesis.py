@@ -41,7 +41,11 @@ def check_name(name: Any, what: str = "name") -> str:
 
 def require(condition: bool, field: str) -> None:
     if not condition:
-        raise Refused("identity.field", f"The {field} is not valid.")
+        raise Refused(
+            "identity.field",
+            f"The {field} is not valid.",
+            "It was altered, or made by a release with other rules: have it made again.",
+        )
 
 
 def is_uint(value: Any) -> bool:
@@ -50,6 +54,7 @@ def is_uint(value: Any) -> bool:
 
 def fields_of(data: bytes, count: int, limit: int, what: str) -> list[Any]:
     """Decode a versioned canonical array and strip its version; raises ``Refused``."""
+    require(isinstance(data, bytes), what)
     fields: list[Any] = unpack(data, limit=limit)
     require(isinstance(fields, list) and len(fields) == count + 1, f"shape of the {what}")
     if fields[0] != VERSION or isinstance(fields[0], bool):
@@ -124,10 +129,10 @@ class Genesis:
                     check_bytes(person, 32, "registrar's person"),
                 )
             )
-        require(all(one.owner != one.agent for one in registrars), "registrar: one key for both")
-        for role in ("owner", "agent", "person"):
-            distinct = {getattr(one, role) for one in registrars}
-            require(len(distinct) == len(registrars), f"registrars' {role}s")
+        keys = {key for one in registrars for key in (one.owner, one.agent)}
+        require(len(keys) == 2 * len(registrars), "list of registrars (a key stands in it twice)")
+        persons = {one.person for one in registrars}
+        require(len(persons) == len(registrars), "list of registrars (a person is in it twice)")
         require(is_uint(threshold) and 0 < threshold <= len(registrars), "threshold")
         return cls(name, created_ms, salt, tuple(registrars), threshold)
 

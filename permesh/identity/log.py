@@ -151,6 +151,19 @@ class AdmissionLog:
             if checkpoint.base_root == root
         }
 
+    def double_votes(self, witness: bytes) -> list[tuple[Checkpoint, Checkpoint]]:
+        """Pairs that the witness signed in one round: a fault, whatever came of it."""
+        found = []
+        for checkpoints in self._votes.values():
+            signed: dict[tuple[bytes, int], Checkpoint] = {}
+            for checkpoint, signatures in checkpoints.items():
+                if witness in signatures:
+                    place = (checkpoint.base_root, checkpoint.round)
+                    other = signed.setdefault(place, checkpoint)
+                    if other != checkpoint:
+                        found.append((other, checkpoint))
+        return found
+
     # -- proposing ---------------------------------------------------------------------------
 
     def plan(self, entries: Iterable[Entry]) -> list[Entry]:

@@ -53,10 +53,6 @@ class Tree(BaseMerkleTree):  # type: ignore[misc] # pymerkle has no types
         proof = self.prove_inclusion(index, size)
         return Path(index, size, bytes(proof.rule), tuple(proof.path))
 
-    def is_prefix(self, size: int, root: bytes) -> bool:
-        """Whether the tree once had that size and that root."""
-        return 0 <= size <= self.size and self.root(size) == root
-
     # -- pymerkle's storage
 
     def _encode_entry(self, data: bytes) -> bytes:
@@ -102,14 +98,19 @@ class Path:
         require(isinstance(rule, bytes) and len(rule) == len(hashes), "path's rule")
         return cls(index, size, rule, tuple(check_bytes(one, 32, "path's hash") for one in hashes))
 
-    def verify(self, leaf: bytes, root: bytes) -> None:
-        """Raises ``Refused("log.path")`` unless ``leaf``'s bytes stand there under ``root``."""
+    def verify(self, leaf: bytes, root: bytes, size: int) -> None:
+        """Raises ``Refused("log.path")`` unless ``leaf``'s bytes stand there under ``root``.
+
+        ``size`` is that root's: one path can fit several trees.
+        """
         proof = InclusionProof(
             ALGORITHM, True, self.size, self.index, list(self.rule), list(self.hashes)
         )
         try:
-            proof.verify(proof.hasher.hash_buff(leaf), root, algorithm=ALGORITHM)
+            proof.verify(proof.hasher.hash_buff(leaf), root, size=size, algorithm=ALGORITHM)
         except (InvalidProof, ValueError) as error:
             raise Refused(
-                "log.path", "The entry does not stand in the log where it is said to."
+                "log.path",
+                "The entry does not stand in the log where it is said to.",
+                "Ask for the proof again.",
             ) from error

@@ -126,7 +126,10 @@ class OwnerStatement:
                 "Make it again with an invite of this one.",
             )
         keys = {self.owner, self.agent} | ({self.new_agent} if self.act == MOVE else set())
-        require(len(keys) == (3 if self.act == MOVE else 2), "owner's statement: one key twice")
+        require(
+            len(keys) == (3 if self.act == MOVE else 2),
+            "owner's statement (one key stands in it twice)",
+        )
         message = self.message()
         check_signed(message, self.owner_signature, self.owner, "owner.signature", "owner")
         if self.act == MOVE:

@@ -25,7 +25,8 @@ def person_hash(text: str) -> bytes:
 
     Case, width and outer blanks do not count. Raises ``Refused("person.text")``.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold().strip()
+    # Twice: folding case can leave a text that is not normal.
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).strip()
     if not plain or len(plain) > MAX_PERSON_CHARS or not plain.isprintable():
         raise Refused(
             "person.text",

@@ -105,13 +105,13 @@ class LogProof:
             witnesses = [one for one in registry.registrars if registry.may_decide(one)]
             section.certificate.verify(mesh, witnesses, registry.quorum)
             for path, entry in section.entries:
-                if not last < path.index <= path.size == checkpoint.size:
+                if path.index <= last:
                     raise Refused(
-                        "log.path",
-                        "The entry does not stand in the log where it is said to.",
+                        "log.order",
+                        "The entries are not in the order in which they stand in the log.",
                         "Ask for the proof again.",
                     )
-                path.verify(entry.encode(), checkpoint.root)
+                path.verify(entry.encode(), checkpoint.root, checkpoint.size)
                 entry.verify(mesh)
                 registry.extend([entry], path.index)
                 last = path.index

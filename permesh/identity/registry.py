@@ -140,7 +140,11 @@ class Registry:
             case OwnerStatement():
                 self.check_owner(content)
             case _:
-                raise Refused("log.kind", "Such an entry does not stand in the log.")
+                raise Refused(
+                    "log.kind",
+                    "Such an entry does not stand in the log.",
+                    "It was altered: have it made again.",
+                )
 
     def check_wish(self, entry: Entry) -> None:
         """Raises ``Refused`` for what no number of approvals would make fit."""

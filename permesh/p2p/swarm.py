@@ -150,10 +150,6 @@ class Swarm:
         address = link.connection.socket.get_remote_address() if link else None
         return address[0] if address else None
 
-    def connected(self, peer_id: str) -> bool:
-        """Whether that peer is an admitted one."""
-        return peer_id in self._chosen
-
     def faults_of(self, peer_id: str) -> int:
         """How many faults of that peer are remembered."""
         return self._faults.of(peer_id)

@@ -7,7 +7,7 @@ import permesh
 from permesh.identity.card import address, agent_number, blank_card, fill_card
 from permesh.identity.credential import MAX_RUNTIME_BYTES
 from permesh.identity.roster import Roster
-from permesh.identity.runtime import runtime_hash, runtime_name
+from permesh.identity.runtime import hash_files, runtime_hash, runtime_name
 
 from .people import START_MS, Person, append, genesis
 
@@ -41,11 +41,30 @@ def test_a_card_says_what_the_mesh_says() -> None:
 
 def test_the_runtime_hash_is_of_the_files_that_are_installed() -> None:
     root = Path(permesh.__file__).parent
-    total = hashlib.sha256(b"permesh/runtime/1\x00")
-    for name in sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py")):
+    names = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    shipped = {one for one in names if "__pycache__" not in one and "/." not in f"/{one}"}
+    assert {"py.typed", "tui/permesh.tcss", "identity/runtime.py"} <= shipped
+    total = hashlib.sha256(b"permesh/runtime/2\x00")
+    for name in sorted(shipped):
         total.update(len(name.encode()).to_bytes(4, "big") + name.encode())
         total.update(hashlib.sha256((root / name).read_bytes()).digest())
-    assert runtime_hash() == total.digest()
+    assert hash_files(root) == total.digest()
+    assert len(runtime_hash()) == 32
+
+
+def test_what_a_machine_leaves_among_the_files_does_not_count(tmp_path: Path) -> None:
+    def write(name: str, text: str = "x") -> bytes:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return hash_files(tmp_path)
+
+    write("one.py")
+    before = write("room/two.tcss")
+    for left in ("__pycache__/one.pyc", "room/.DS_Store", ".idea/three.py"):
+        assert write(left) == before
+    seen = {before, write("one.py", "y"), write("room/three.txt"), write("py.typed", "")}
+    assert len(seen) == 4
 
 
 def test_the_runtime_name_can_stand_in_a_credential() -> None:

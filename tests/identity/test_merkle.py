@@ -67,7 +67,7 @@ def test_a_cut_forgets_what_was_remembered_of_a_large_tree() -> None:
     for leaf in other[100:]:
         tree.append(leaf)
     assert tree.root() == grown(600, other).root()
-    tree.path(1, 600).verify(leaves[0], tree.root())
+    tree.path(1, 600).verify(leaves[0], tree.root(), 600)
 
 
 def test_a_cut_beyond_the_end_cuts_nothing() -> None:
@@ -88,18 +88,6 @@ def test_a_copy_grows_apart() -> None:
     assert copy.root(5) == root
 
 
-def test_it_knows_what_it_once_was() -> None:
-    tree = grown(9)
-    for size in range(10):
-        assert tree.is_prefix(size, grown(size).root())
-        for other in range(10):
-            assert tree.is_prefix(other, grown(size).root()) == (other == size)
-    assert not tree.is_prefix(10, grown(10).root())
-    assert not tree.is_prefix(-1, grown(8).root())
-    assert not tree.is_prefix(9, b"")
-    assert not tree.is_prefix(MAX_UINT, tree.root())
-
-
 # -- paths -----------------------------------------------------------------------------------------
 
 TREE = grown(11)
@@ -116,23 +104,23 @@ def test_a_path_reads_back_and_leads_to_the_root() -> None:
             path = TREE.path(index, size)
             again = Path.of(unpack(pack(path.fields()), limit=4096))
             assert parts(again) == parts(path)
-            again.verify(LEAVES[index - 1], TREE.root(size))
+            again.verify(LEAVES[index - 1], TREE.root(size), size)
 
 
 def stands(fields: Any, leaf: bytes) -> None:
     """As whoever has a checkpoint of the tree checks a path: its size is the checkpoint's."""
     path = Path.of(fields)
-    path.verify(leaf, ROOT)
+    path.verify(leaf, ROOT, 11)
     if path.size != TREE.size:
         raise Refused("log.path", "The path is of a tree of another size.")
 
 
-def test_what_size_the_tree_has_is_not_told_by_a_path_alone() -> None:
-    """Leaf 1 has the same path in trees of 11 and of 12, so the size is compared besides."""
+def test_a_path_that_fits_a_tree_of_another_size_is_refused() -> None:
+    """The hashes of the first leaf's path are the same in trees of 11 and 12 leaves."""
     fields = TREE.path(1, 11).fields()
+    stands(fields, LEAVES[0])
     fields[1] = 12
-    Path.of(fields).verify(LEAVES[0], ROOT)
-    assert refused(lambda: stands(fields, LEAVES[0])) == "log.path"
+    assert refused(lambda: Path.of(fields).verify(LEAVES[0], ROOT, 11)) == "log.path"
 
 
 def test_a_path_is_of_one_place_in_a_tree_of_its_size() -> None:
@@ -142,7 +130,7 @@ def test_a_path_is_of_one_place_in_a_tree_of_its_size() -> None:
             if other == index:
                 stands(fields, LEAVES[index - 1])
             else:
-                code = refused(lambda f=fields, i=index: Path.of(f).verify(LEAVES[i - 1], ROOT))
+                code = refused(lambda f=fields, i=index: Path.of(f).verify(LEAVES[i - 1], ROOT, 11))
                 assert code == "log.path"
 
 
@@ -150,9 +138,11 @@ def test_a_path_is_of_one_leaf_under_one_root() -> None:
     for index in range(1, 12):
         path = TREE.path(index, 11)
         for wrong in [one for one in LEAVES if one != LEAVES[index - 1]] + [b"", path.hashes[0]]:
-            assert refused(lambda path=path, wrong=wrong: path.verify(wrong, ROOT)) == "log.path"
+            assert (
+                refused(lambda path=path, wrong=wrong: path.verify(wrong, ROOT, 11)) == "log.path"
+            )
         for root in (TREE.root(10), seed("root"), b"", ROOT[:31], ROOT + b"\0"):
-            code = refused(lambda p=path, i=index, r=root: p.verify(LEAVES[i - 1], r))
+            code = refused(lambda p=path, i=index, r=root: p.verify(LEAVES[i - 1], r, 11))
             assert code == "log.path"
 
 
@@ -187,7 +177,7 @@ def test_nothing_else_in_any_place_is_accepted(data: st.DataObject) -> None:
 @settings(deadline=None, max_examples=60)
 @given(trees)
 def test_garbage_is_no_path(fields: Any) -> None:
-    assert refused(lambda: Path.of(fields).verify(b"", ROOT)) in ("log.path", "identity.field")
+    assert refused(lambda: Path.of(fields).verify(b"", ROOT, 11)) in ("log.path", "identity.field")
 
 
 HASHES = [seed(str(number)) for number in range(MAX_PATH + 1)]
@@ -217,5 +207,5 @@ def test_what_has_no_form_of_a_path_is_refused(fields: Any) -> None:
 def test_a_place_outside_of_the_tree_is_refused(index: int, size: int) -> None:
     for length in (1, 2, 5, MAX_PATH):
         fields = [index, size, bytes(length), HASHES[:length]]
-        code = refused(lambda fields=fields: Path.of(fields).verify(LEAVES[0], ROOT))
+        code = refused(lambda fields=fields: Path.of(fields).verify(LEAVES[0], ROOT, 11))
         assert code == "log.path"

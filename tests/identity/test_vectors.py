@@ -349,7 +349,7 @@ def test_a_tree_of_every_size_has_the_root_and_the_paths_of_the_rfc(size: int) -
         assert (path.index, path.size, len(path.rule)) == (number, size, len(upwards) + 1)
         sides = bytes(side for side, _ in upwards)
         assert path.rule[:-1] == sides
-        path.verify(leaf, tree_hash(leaves))
+        path.verify(leaf, tree_hash(leaves), len(leaves))
 
 
 def test_the_stored_paths_lead_to_the_root() -> None:
@@ -363,7 +363,7 @@ def test_the_stored_paths_lead_to_the_root() -> None:
         for side, other in zip(rule, upwards, strict=False):
             folded = sha256(b"\x01", *((other, folded) if side else (folded, other)))
         assert folded == root
-        merkle.Path(number, 9, rule, (own, *upwards)).verify(leaf, root)
+        merkle.Path(number, 9, rule, (own, *upwards)).verify(leaf, root, 9)
 
 
 def refused(action: Callable[[], Any]) -> str:
@@ -378,4 +378,4 @@ def test_a_leaf_and_a_node_are_never_the_same() -> None:
     node = sha256(b"\x00", LEAVES[0]) + sha256(b"\x00", LEAVES[1])
     assert grown([node]).root() != two.root()
     path = merkle.Path(1, 1, b"\0", (two.root(),))
-    assert refused(lambda: path.verify(node, two.root())) == "log.path"
+    assert refused(lambda: path.verify(node, two.root(), two.size)) == "log.path"

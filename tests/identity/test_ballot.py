@@ -1,0 +1,323 @@
+"""How the witnesses agree: always on one order, and in the end on all that is ready.
+
+A simulator drives witnesses over a network that loses, delays, repeats and reorders, splits and
+heals; they crash and come back with what they had made durable. Nothing in it is signed: signatures
+are checked before, and elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+from typing import Any
+
+import pytest
+
+from permesh.identity import log as log_module
+from permesh.identity.ballot import Ballot, CastVote, Ordering, Promise, Propose
+from permesh.identity.checkpoint import Checkpoint, Vote
+from permesh.identity.entry import Approval, Entry, RegistrarChange, Release
+from permesh.identity.genesis import Genesis, Registrar
+from permesh.identity.log import AdmissionLog, Batch
+
+from .people import START_MS, seed
+
+SECOND, MINUTE, DAY = 1000, 60_000, 24 * 3_600_000
+UNSIGNED = bytes(65)
+Body = Batch | Vote | Ballot | Promise | Entry
+
+
+class Chain:
+    """Stands in for the log's tree, with as many roots and less work."""
+
+    def __init__(self) -> None:
+        self._roots = [b""]
+
+    @property
+    def size(self) -> int:
+        return len(self._roots) - 1
+
+    def copy(self) -> Chain:
+        other = Chain()
+        other._roots = list(self._roots)
+        return other
+
+    def cut(self, size: int) -> None:
+        del self._roots[size + 1 :]
+
+    def append(self, data: bytes) -> int:
+        self._roots.append(hashlib.sha256(self._roots[-1] + data).digest())
+        return self.size
+
+    def root(self) -> bytes:
+        return self._roots[-1]
+
+
+@pytest.fixture(autouse=True)
+def cheap_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "Tree", Chain)
+
+
+def agent(at: int) -> bytes:
+    return bytes([at + 1]) * 20
+
+
+def founded(witnesses: int, threshold: int = 1) -> Genesis:
+    registrars = tuple(
+        Registrar(seed(f"owner {at}")[:20], agent(at), f"w{at}", seed(f"person {at}"))
+        for at in range(witnesses)
+    )
+    return Genesis("sim", START_MS, bytes(16), registrars, threshold)
+
+
+def release(at: int) -> Entry:
+    return Entry.of(Release("1", bytes(32), True, at))
+
+
+def change(added: bytes, removed: bytes, at: int) -> Entry:
+    return Entry.of(RegistrarChange(added, removed, at))
+
+
+@dataclass(frozen=True)
+class Record:
+    author: bytes
+    id: bytes
+    body: Body
+
+
+class Witness:
+    """What one of them knows: all of it follows from the records that it has kept."""
+
+    def __init__(self, genesis: Genesis, me: bytes) -> None:
+        self.genesis, self.me = genesis, me
+        self.records: dict[bytes, Record] = {}
+        self.up, self.wake_at = True, -1
+        self.start([])
+
+    def start(self, order: list[Record]) -> None:
+        self.log = AdmissionLog(self.genesis)
+        self.ordering = Ordering(self.log)
+        self.approved: dict[bytes, tuple[Entry, set[bytes]]] = {}
+        for record in order:
+            self._fold(record)
+        self.log.advance()
+
+    def take(self, record: Record) -> bool:
+        """Whether it was new."""
+        if record.id in self.records:
+            return False
+        self.records[record.id] = record
+        self._fold(record)
+        self.log.advance()
+        return True
+
+    def _fold(self, record: Record) -> None:
+        match record.body:
+            case Batch() as batch:
+                self.log.add_batch(record.author, batch)
+            case Vote() as vote:
+                self.log.add_vote(vote)
+            case Ballot() as ballot:
+                self.ordering.add_ballot(record.author, ballot)
+            case Promise() as promise:
+                self.ordering.add_promise(record.author, record.id, promise)
+            case Entry() as entry:
+                _, by = self.approved.setdefault(entry.digest, (entry, set()))
+                by.add(record.author)
+
+    def ready(self) -> list[Entry]:
+        found, registry = [], self.log.registry
+        for digest, (entry, by) in self.approved.items():
+            counted = [one for one in by if registry.may_decide(one) and one != entry.subject]
+            if len(counted) >= self.genesis.threshold and not registry.holds(digest):
+                found.append(entry.approved_by(*(Approval(w, START_MS, UNSIGNED) for w in counted)))
+        return found
+
+    def due(self, now: int) -> list[Body]:
+        """As what is published."""
+        return [
+            self._published(one) for one in self.ordering.due(self.me, self.ready(), now)
+        ]  # fmt: skip
+
+    def _published(self, action: Any) -> Body:
+        if isinstance(action, Propose):
+            vote = Vote(action.checkpoint, self.me, UNSIGNED)
+            return Batch(vote, action.entries, action.promises)
+        if isinstance(action, CastVote):
+            return Vote(action.checkpoint, self.me, UNSIGNED)
+        return action
+
+
+class World:
+    """Witnesses and the network between them; checks at every step that they agree."""
+
+    def __init__(self, number: int, witnesses: int, threshold: int = 1) -> None:
+        self.random = Random(number)
+        self.genesis = founded(witnesses, threshold)
+        self.all = [Witness(self.genesis, agent(at)) for at in range(witnesses)]
+        self.now, self.healed, self.loss, self.slowest = 0, False, 0.2, 3 * SECOND
+        self.sides = dict.fromkeys((one.me for one in self.all), 0)
+        self.agreed: list[bytes] = []
+        self.signed: dict[tuple[bytes, int, bytes], dict[int, Checkpoint]] = {}
+        self.promised: dict[tuple[bytes, int, bytes], int] = {}
+        self.ballots = 0
+        self._ids, self._ties = count(), count()
+        self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+
+    def at(self, when: int, action: Callable[..., None], *args: Any) -> None:
+        heapq.heappush(self._queue, (when, next(self._ties), action, args))
+
+    def run(self, until: int, done: Callable[[], bool] = lambda: False) -> None:
+        while self._queue and self._queue[0][0] <= until and not done():
+            self.now, _, action, args = heapq.heappop(self._queue)
+            action(*args)
+        self.now = self.now if done() else until
+
+    # -- what happens
+
+    def publish(self, witness: Witness, body: Body) -> None:
+        self._watch(witness.me, body)
+        record = Record(witness.me, next(self._ids).to_bytes(32, "big"), body)
+        witness.take(record)
+        for other in self.all:
+            if other is not witness:
+                self.send(witness, record, other)
+
+    def send(self, witness: Witness, record: Record, other: Witness) -> None:
+        for _ in range(1 if self.healed else self.random.choice((1, 1, 1, 2))):
+            split = self.sides[witness.me] != self.sides[other.me]
+            if self.healed or not (split or self.random.random() < self.loss):
+                delay = self.random.randrange(200 if self.healed else self.slowest)
+                self.at(self.now + delay, self.arrive, other, record)
+
+    def arrive(self, witness: Witness, record: Record) -> None:
+        if witness.up and witness.take(record):
+            self.settle(witness)
+
+    def approve(self, witness: Witness, entry: Entry) -> None:
+        if witness.up:
+            self.publish(witness, entry)
+            self.settle(witness)
+        else:
+            self.at(self.now + 5 * SECOND, self.approve, witness, entry)
+
+    def settle(self, witness: Witness) -> None:
+        """As the registrar's daemon does."""
+        for _ in range(20):
+            bodies = witness.due(self.now)
+            for body in bodies:
+                self.publish(witness, body)
+            if not bodies:
+                break
+        else:
+            raise AssertionError("it never ends")
+        self._compare(witness)
+        wait = witness.ordering.wait_ms(witness.me, self.now)
+        if wait:  # else only what is heard changes anything
+            witness.wake_at = self.now + wait
+            self.at(witness.wake_at, self.wake, witness)
+
+    def wake(self, witness: Witness) -> None:
+        if witness.up and witness.wake_at == self.now:
+            self.settle(witness)
+
+    def crash(self, witness: Witness) -> None:
+        witness.up = False
+
+    def restart(self, witness: Witness) -> None:
+        if not witness.up:
+            size = witness.log.size
+            witness.start(self.random.sample([*witness.records.values()], len(witness.records)))
+            assert witness.log.size >= size
+            witness.up = True
+            self.settle(witness)
+
+    def split(self, sides: int) -> None:
+        self.sides = {one: self.random.randrange(sides) for one in self.sides}
+
+    def heal(self, away: int = 0) -> None:
+        """From now on nothing is lost; all but ``away`` are up and tell each other all."""
+        self.healed = True
+        gone = self.random.sample(self.all, away)
+        for one in self.all:
+            (self.crash if one in gone else self.restart)(one)
+        for one in self.all:
+            for other in self.all:
+                if one.up:
+                    for record in list(one.records.values()):
+                        if record.id not in other.records:
+                            self.send(one, record, other)
+
+    # -- what must hold
+
+    def _watch(self, me: bytes, body: Body) -> None:
+        if isinstance(body, Batch | Vote):
+            checkpoint = body.checkpoint
+            place = (me, checkpoint.base_size, checkpoint.base_root)
+            signed = self.signed.setdefault(place, {})
+            assert checkpoint.round not in signed, "signed twice in one round"
+            assert checkpoint.round >= self.promised.get(place, 0), "signed below a promise"
+            signed[checkpoint.round] = checkpoint
+        elif isinstance(body, Promise):
+            place = (me, body.ballot.base_size, body.ballot.base_root)
+            assert body.ballot.round > max(self.signed.get(place, {0: None}))
+            self.promised[place] = max(self.promised.get(place, 0), body.ballot.round)
+        elif isinstance(body, Ballot):
+            self.ballots += 1
+
+    def _compare(self, witness: Witness) -> None:
+        assert witness.log.contradiction is None
+        mine = witness.log._entries
+        shared = min(len(mine), len(self.agreed))
+        assert mine[:shared] == self.agreed[:shared], "two orders"
+        self.agreed += mine[shared:]
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that are up hold the same log, and nothing is left that would fit."""
+        up = [one for one in self.all if one.up]
+        return all(
+            one.log.size == len(self.agreed) and not one.log.plan(one.ready()) for one in up
+        )
+
+
+def chaos(number: int, witnesses: int) -> World:
+    """A minute in which anything may happen; then the network heals."""
+    random = Random(f"{number} {witnesses}")
+    world = World(number, witnesses, random.randint(1, witnesses // 2 + 1))
+    world.loss, world.slowest = random.choice((0.0, 0.2, 0.5)), random.choice((100, 3000, 20_000))
+    changes = number % 3 == 0 and witnesses > 2
+    entries = [release(at) for at in range(random.randint(1, 4))]
+    if changes:
+        one = random.choice(world.all).me
+        entries += [change(b"", one, 1), change(one, b"", 2)]
+    for entry in entries:
+        could = [one for one in world.all if one.me != entry.subject]
+        for witness in random.sample(could, max(world.genesis.threshold, random.randint(0, len(could)))):
+            world.at(random.randrange(MINUTE), world.approve, witness, entry)
+    for _ in range(random.randint(0, 4)):
+        when = random.randrange(MINUTE)
+        if random.random() < 0.6:
+            witness = random.choice(world.all)
+            world.at(when, world.crash, witness)
+            world.at(when + random.randrange(MINUTE // 2), world.restart, witness)
+        else:
+            world.at(when, world.split, random.choice((1, 2, 3)))
+    world.run(MINUTE)
+    world.heal(0 if changes else random.randint(0, (witnesses - 1) // 2))
+    return world
+
+
+@pytest.mark.parametrize("witnesses", [1, 2, 3, 4, 5])
+def test_the_witnesses_agree_whatever_happens(witnesses: int) -> None:
+    ballots = 0
+    for number in range(60):
+        world = chaos(number, witnesses)
+        world.run(MINUTE + 30 * MINUTE, lambda world=world: world.settled)
+        assert world.settled, number
+        ballots += world.ballots
+    print(ballots)
