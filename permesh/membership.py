@@ -119,6 +119,8 @@ class Membership:
         self._wake = trio.Event()
         self._again = CHECK_SECONDS  # until the log's ordering is to be looked at
         self.registrar = Registrar(roster, secrets.agent, self._append, verifiers, now_ms)
+        # What peers have against us, as they say; nothing of it is proven.
+        self._refusals: dict[str, str] = {}
         self._others_say: tuple[State, str] = ("asking", "No member has been reached yet.")
         self.on_change: Callable[[], None] = lambda: None
         self.on_proof: Callable[[], None] = lambda: None
@@ -163,6 +165,7 @@ class Membership:
             signing=Signing(self._credential.epoch, self._session.sign),
             now_ms=self._now_ms,
             on_saved=on_saved,
+            repaired=lambda: self.roster.repaired(self.agent),
         )
         return self._journal
 
@@ -189,7 +192,9 @@ class Membership:
     @property
     def state(self) -> tuple[State, str]:
         """And one sentence: why, and what happens next."""
-        return ("member", "") if self.is_member else self._others_say
+        if not self.is_member:
+            return self._others_say
+        return "member", " ".join(dict.fromkeys(self._refusals.values()))
 
     @property
     def credential(self) -> Credential:
@@ -293,7 +298,8 @@ class Membership:
     async def tell(self, said: OwnerStatement) -> None:
         """Publish an owner's statement; returns when it is durable."""
         self.check_statement(said)
-        await self._append(roster_module.OWNER, said.encode())
+        if not self.roster.knows(said):
+            await self._append(roster_module.OWNER, said.encode())
         await self.registrar.settle()
 
     def refusal(self, verified: Verified) -> Refused | None:
@@ -319,8 +325,12 @@ class Membership:
             reason = " ".join(part for part in (verdict.message, verdict.remedy) if part)
             state: State = "pending" if verdict.status == "pending" else "refused"
             self._others_say = (state, reason)
-        elif verdict.status == "refused":
-            _log.warning("%s refuses this member: %s %s", peer_id, verdict.code, verdict.message)
+        if verdict.admitted:
+            self._refusals.pop(peer_id, None)
+        elif verdict.status == "refused" and self.is_member:
+            if len(self._refusals) < MAX_ASKING:
+                self._refusals[peer_id] = f"A peer refuses this member: {verdict.message}"
+            _log.warning("%s refuses this member: %r %r", peer_id, verdict.code, verdict.message)
         if self.state != before:
             self.on_change()
 

@@ -39,7 +39,7 @@ from .identity.keys import SEED_BYTES, KeyFiles, peer_id_of
 from .identity.person import CHITIN, VOUCHED, person_hash, vouched_nullifier
 from .identity.roster import Roster
 from .identity.runtime import runtime_hash
-from .identity.wallet import Wallet, read_keystore
+from .identity.wallet import Wallet, is_encrypted, read_keystore
 from .lock import lock_home
 from .membership import (
     BOOTSTRAP_KEY,
@@ -167,6 +167,18 @@ def soul_of(home: Home, soul: str) -> Evidence:
 def agent_wallet(home: Home, passphrase: str | None) -> Wallet:
     _require_identity(home)
     return Wallet.load(KeyFiles(home).agent, passphrase)
+
+
+def check_passphrase(home: Home, passphrase: str) -> None:
+    """Raises unless it opens the agent's keystore, and is needed for that."""
+    _require_identity(home)
+    if not is_encrypted(read_keystore(KeyFiles(home).agent)):
+        raise PermeshError(
+            "wallet.plain",
+            "The wallets of this home have no passphrase.",
+            "There is nothing to keep; the daemon starts without one.",
+        )
+    agent_wallet(home, passphrase)
 
 
 def check_move(home: Home, owner: Wallet) -> None:

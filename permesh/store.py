@@ -125,14 +125,22 @@ class Store:
         with self._database.transaction() as cursor:
             return self._insert(cursor, records, now_ms)
 
-    def append(self, author: bytes, make: Callable[[Head | None], Record], now_ms: int) -> Record:
+    def append(
+        self,
+        author: bytes,
+        make: Callable[[Head | None], Record],
+        now_ms: int,
+        branch: bytes | None = None,
+    ) -> Record:
         """Extend ``author``'s chain by what ``make`` seals onto its head, durably.
 
+        ``branch`` is a record from which the chain goes on, where it forked and was repaired.
         Reading the head and saving are one transaction, so no other save comes in between and a
         chain cannot fork by a race.
         """
         with self._database.transaction() as cursor:
-            record = make(self.head(author))
+            head = self._tip(author, branch) if branch is not None else None
+            record = make(head or self.head(author))
             self._insert(cursor, [record], now_ms)
             return record
 
@@ -240,6 +248,19 @@ class Store:
     def forks(self, limit: int = 1000) -> list[Fork]:
         rows = self._database.read("SELECT author, seq, id_a, id_b FROM forks LIMIT ?", (limit,))
         return [Fork(*row) for row in rows]
+
+    def _tip(self, author: bytes, branch: bytes) -> Head | None:
+        """The last record that descends from ``branch``; None if that is not here."""
+        rows = self._database.read(
+            "WITH RECURSIVE chain (seq, id, created_ms) AS ("
+            " SELECT seq, id, created_ms FROM records WHERE id = ?1 AND author = ?2"
+            " UNION ALL"
+            " SELECT r.seq, r.id, r.created_ms FROM records r, chain c"
+            " WHERE r.author = ?2 AND r.seq = c.seq + 1 AND r.prev = c.id)"
+            " SELECT seq, id, created_ms FROM chain ORDER BY seq DESC, id LIMIT 1",
+            (branch, author),
+        )
+        return Head(*rows[0]) if rows else None
 
     def newest_ms(self) -> int:
         """The latest date that any author claims; 0 without records."""

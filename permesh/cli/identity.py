@@ -14,7 +14,13 @@ import click
 from permesh.errors import PermeshError
 
 from . import output
-from .passphrase import descriptor_option, read_passphrase, with_passphrase
+from .passphrase import (
+    descriptor_option,
+    forget_in_keyring,
+    keep_in_keyring,
+    read_passphrase,
+    with_passphrase,
+)
 from .root import Face, json_option, pass_face
 
 
@@ -37,12 +43,12 @@ def init(
     """
     from permesh import offline
 
-    passphrase = None
+    chosen = None
     if passphrase_fd is not None:
-        passphrase = read_passphrase(passphrase_fd)
+        chosen = read_passphrase(passphrase_fd)
     elif ask:
-        passphrase = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
-    offline.create_identity(face.home, name, passphrase, owner_wallet)
+        chosen = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    offline.create_identity(face.home, name, chosen, owner_wallet)
     card = offline.identity_card(face.home)
     output.console().print(output.card(card))
     click.echo(f"It is kept in {face.home.root}. Next: permesh mesh create NAME, or mesh join LINE")
@@ -152,6 +158,35 @@ def chronicle(face: Face, agent: str) -> None:
 
 
 @click.group()
+def passphrase() -> None:
+    """Keep the wallets' passphrase in the system's keyring, so that the daemon starts by itself."""
+
+
+@passphrase.command("keep")
+@descriptor_option
+@pass_face
+def passphrase_keep(face: Face, passphrase_fd: int | None) -> None:
+    """Put the passphrase into the keyring, if it opens this home's wallets."""
+    from permesh import offline
+
+    if passphrase_fd is not None:
+        given = read_passphrase(passphrase_fd)
+    else:
+        given = click.prompt("Passphrase", hide_input=True, err=True)
+    offline.check_passphrase(face.home, given)
+    keep_in_keyring(face.home, given)
+    click.echo(f"The keyring holds the passphrase of {face.home.root}.")
+
+
+@passphrase.command("forget")
+@pass_face
+def passphrase_forget(face: Face) -> None:
+    """Take the passphrase out of the keyring."""
+    found = forget_in_keyring(face.home)
+    click.echo("It is forgotten." if found else "The keyring held none for this home.")
+
+
+@click.group()
 def mesh() -> None:
     """Found a mesh, invite to it, or ask to be let into one."""
 
@@ -186,7 +221,7 @@ def mesh_create(
     from permesh import offline
 
     make = partial(offline.create_mesh, face.home, name, _person(person), founders, threshold)
-    genesis = with_passphrase(passphrase_fd, make)
+    genesis = with_passphrase(face.home, passphrase_fd, make)
     count = len(genesis.registrars)
     if count > 1:
         click.echo(f"{genesis.threshold} of its {count} registrars decide who is let in.")
@@ -237,7 +272,7 @@ def mesh_join(
         who = offline.soul_of(face.home, soul)
     else:
         who = offline.known_as(_person(person))
-    with_passphrase(passphrase_fd, partial(offline.join_mesh, face.home, line, who))
+    with_passphrase(face.home, passphrase_fd, partial(offline.join_mesh, face.home, line, who))
     click.echo("Next: permesh daemon. A registrar lets you in with: permesh members admit NAME")
 
 
@@ -299,4 +334,4 @@ def members_admit(face: Face, agent: str, person: str | None) -> None:
         )
 
 
-COMMANDS = (init, identity, chronicle, verify, mesh, members)
+COMMANDS = (init, identity, chronicle, verify, passphrase, mesh, members)

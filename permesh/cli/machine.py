@@ -52,7 +52,7 @@ def daemon(
             log_level=log_level,
         )
 
-    with_passphrase(passphrase_fd, start)
+    with_passphrase(face.home, passphrase_fd, start)
 
 
 @click.command()

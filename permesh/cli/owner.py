@@ -62,7 +62,9 @@ def revoke(
     """
     from permesh import ownership
 
-    key = with_passphrase(passphrase_fd, partial(ownership.owner_wallet, face.home, wallet))
+    key = with_passphrase(
+        face.home, passphrase_fd, partial(ownership.owner_wallet, face.home, wallet)
+    )
     _say(face, agent, invite, key, ownership.revocation)
 
 
@@ -88,8 +90,8 @@ def move(
             "permesh owner move --agent 0xOLD --invite LINE, in the new home",
         )
     secret = None if passphrase_fd is None else read_passphrase(passphrase_fd)
-    new_agent = with_known(secret, partial(offline.agent_wallet, face.home))
-    key = with_known(secret, partial(ownership.owner_wallet, face.home, wallet))
+    new_agent = with_known(face.home, secret, partial(offline.agent_wallet, face.home))
+    key = with_known(face.home, secret, partial(ownership.owner_wallet, face.home, wallet))
     offline.check_move(face.home, key)
     _say(
         face, agent, invite, key,
@@ -119,7 +121,9 @@ def repair(
     from permesh import ownership
 
     chosen = _hex(record, 32, "record id")
-    key = with_passphrase(passphrase_fd, partial(ownership.owner_wallet, face.home, wallet))
+    key = with_passphrase(
+        face.home, passphrase_fd, partial(ownership.owner_wallet, face.home, wallet)
+    )
     _say(
         face, agent, invite, key,
         lambda genesis, owner, it: ownership.repair(genesis, owner, it, seq, chosen),

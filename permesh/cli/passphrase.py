@@ -1,4 +1,4 @@
-"""Where a passphrase comes from: a file descriptor for programs, a prompt for people.
+"""Where a passphrase comes from: a file descriptor, the system's keyring, or a prompt.
 
 Must never put one into an argument, an environment variable or a message.
 """
@@ -12,9 +12,11 @@ from typing import TypeVar
 
 import click
 
+from permesh.config import Home
 from permesh.errors import PermeshError
 
 MAX_PASSPHRASE_BYTES = 1024
+KEYRING_SERVICE = "permesh"
 
 descriptor_option = click.option(
     "--passphrase-fd",
@@ -50,19 +52,70 @@ def _unreadable(descriptor: int, why: str) -> PermeshError:
 Result = TypeVar("Result")
 
 
-def with_passphrase(descriptor: int | None, open_wallets: Callable[[str | None], Result]) -> Result:
+def with_passphrase(
+    home: Home, descriptor: int | None, open_wallets: Callable[[str | None], Result]
+) -> Result:
     """Call with the descriptor's passphrase; without one with None, and then, if that shows that
-    a passphrase is needed and a person is there, with what they type."""
-    return with_known(None if descriptor is None else read_passphrase(descriptor), open_wallets)
+    a passphrase is needed, with what the keyring holds for the home, or what a person types."""
+    known = None if descriptor is None else read_passphrase(descriptor)
+    return with_known(home, known, open_wallets)
 
 
-def with_known(passphrase: str | None, open_wallets: Callable[[str | None], Result]) -> Result:
+def with_known(
+    home: Home, passphrase: str | None, open_wallets: Callable[[str | None], Result]
+) -> Result:
     """The same where the descriptor was read before: it gives its line once."""
     if passphrase is not None:
         return open_wallets(passphrase)
     try:
         return open_wallets(None)
     except PermeshError as error:
-        if error.code != "wallet.passphrase_needed" or not sys.stdin.isatty():
+        if error.code != "wallet.passphrase_needed":
             raise
+        kept = from_keyring(home)
+        if kept is None and not sys.stdin.isatty():
+            raise
+    if kept is not None:
+        return open_wallets(kept)
     return open_wallets(click.prompt("Passphrase", hide_input=True, err=True))
+
+
+# -- the system's keyring --------------------------------------------------------------------------
+
+
+def from_keyring(home: Home) -> str | None:
+    """What is kept for this home; None if nothing is, or the system has no keyring."""
+    import keyring  # its backends are slow to find, and most commands need none
+    from keyring.errors import KeyringError
+
+    try:
+        return keyring.get_password(KEYRING_SERVICE, str(home.root))
+    except (KeyringError, RuntimeError):
+        return None
+
+
+def keep_in_keyring(home: Home, passphrase: str) -> None:
+    """Raises ``PermeshError("keyring.none")`` where the system has none that can be used."""
+    import keyring
+    from keyring.errors import KeyringError
+
+    try:
+        keyring.set_password(KEYRING_SERVICE, str(home.root), passphrase)
+    except (KeyringError, RuntimeError) as error:
+        raise PermeshError(
+            "keyring.none",
+            "This system has no keyring that can be used.",
+            "Give the passphrase at the prompt, or with --passphrase-fd.",
+        ) from error
+
+
+def forget_in_keyring(home: Home) -> bool:
+    """Whether something was kept."""
+    import keyring
+    from keyring.errors import KeyringError
+
+    try:
+        keyring.delete_password(KEYRING_SERVICE, str(home.root))
+    except (KeyringError, RuntimeError):
+        return False
+    return True

@@ -20,7 +20,7 @@ from .enrolment import Enrolment
 from .entry import RESOLUTION, Approval, Entry, Resolution
 from .genesis import Genesis, require
 from .log import AdmissionLog, Batch
-from .owner import MOVE, REVOKE, OwnerStatement
+from .owner import MOVE, REPAIR, REVOKE, OwnerStatement
 from .registry import APPROVALS_SPAN_MS, Seat
 from .signed import MAX_STATEMENT_BYTES, SKEW_MS
 
@@ -302,6 +302,20 @@ class Roster:
 
     def seat(self, agent: bytes) -> Seat | None:
         return self.log.registry.seat(agent)
+
+    def repaired(self, agent: bytes) -> bytes | None:
+        """The record with which the owner last repaired the agent's chain, by this key."""
+        said = [
+            one
+            for one in self._owners_say.get(agent, {}).values()
+            if one.act == REPAIR and self._is_owners(one)
+        ]
+        newest = max(said, key=lambda one: (one.seq, one.said_ms, one.record), default=None)
+        return newest.record if newest else None
+
+    def _is_owners(self, said: OwnerStatement) -> bool:
+        seat = self.seat(said.agent)
+        return seat is not None and seat.owner == said.owner
 
     def knows(self, said: OwnerStatement) -> bool:
         """Whether a record has carried this statement here."""

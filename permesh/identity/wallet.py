@@ -122,7 +122,8 @@ class Wallet:
             raise PermeshError(
                 "wallet.passphrase_needed",
                 f"The keystore {path.name} is encrypted.",
-                "Give its passphrase at the prompt or with --passphrase-fd.",
+                "Give its passphrase at the prompt, with --passphrase-fd, or once with: "
+                "permesh passphrase keep",
             )
         try:
             if encrypted:

@@ -39,15 +39,22 @@ class Journal:
         signing: Signing,
         now_ms: Callable[[], int],
         on_saved: Callable[[Record], None],
+        repaired: Callable[[], bytes | None] = lambda: None,
     ) -> None:
         """``on_saved`` is called once per record, after its commit and before `append` returns:
-        it emits the event and hands the record to gossip, and must not block or raise."""
+        it emits the event and hands the record to gossip, and must not block or raise.
+
+        ``repaired`` gives the record that the owner chose where the chain forked last: it goes on
+        from there, whatever else was signed.
+        """
         self.author = author
         self._store = store
         self._mesh = mesh
         self._signing = signing
         self._now_ms = now_ms
         self._on_saved = on_saved
+        self._repaired = repaired
+        self._branch: tuple[bytes, bytes] | None = None  # the repair, our last record after it
         self._lock = trio.Lock()
 
     @property
@@ -93,7 +100,13 @@ class Journal:
                     expires_ms=expires_ms,
                 )
 
-            record = await self._store.write(Store.append, self.author, make, now)
+            chosen_record = self._repaired()
+            branch = chosen_record
+            if self._branch is not None and self._branch[0] == chosen_record:
+                branch = self._branch[1]
+            record = await self._store.write(Store.append, self.author, make, now, branch)
+            if chosen_record is not None:
+                self._branch = (chosen_record, record.id)
             # No checkpoint between the commit and this call: what is durable is also told.
             self._signing = chosen
             self._on_saved(record)
