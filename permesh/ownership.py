@@ -29,8 +29,10 @@ from .p2p.admission import GateVerdict
 from .p2p.swarm import Swarm
 from .store import Store
 
-# Members are looked for as long as this, and the first that hears of it is enough.
+# Members are looked for as long as this, and one that hears of it is enough.
 VISIT_SECONDS = 60.0
+# For others to hear of it as well: the first may be a friend of whoever has the key.
+MORE_SECONDS = 2.0
 
 
 def read_invite(line: str | None) -> Invite | None:
@@ -95,23 +97,28 @@ class _Visitor:
         self.verdicts[peer_id] = verdict
         self.changed.set()
 
-    def heard_by(self) -> Verified | None:
-        """A member, shown to be one, that says it tells the mesh."""
-        for peer_id, verdict in self.verdicts.items():
-            if verdict.code == OWNER_HEARD and peer_id in self.members:
-                return self.members[peer_id]
-        return None
+    def heard_by(self) -> list[Verified]:
+        """Members, shown to be some, that say they tell the mesh; whoever has the key in question
+        may say so as well, and does not count."""
+        return [
+            self.members[peer_id]
+            for peer_id, verdict in self.verdicts.items()
+            if verdict.code == OWNER_HEARD
+            and peer_id in self.members
+            and self.members[peer_id].agent != self.statement.agent
+        ]
 
     def refusal(self) -> GateVerdict | None:
         """What a member has against the statement."""
         for peer_id, verdict in self.verdicts.items():
-            if verdict.status == "refused" and peer_id in self.members:
+            known = self.members.get(peer_id)
+            if verdict.status == "refused" and known and known.agent != self.statement.agent:
                 return verdict
         return None
 
 
 def bring(invite: Invite, statement: OwnerStatement, seconds: float = VISIT_SECONDS) -> str:
-    """Tell a member of the invite's mesh; returns its name. Raises ``PermeshError``."""
+    """Tell members of the invite's mesh; returns their names. Raises ``PermeshError``."""
     return trio.run(_bring, invite, statement, seconds)
 
 
@@ -130,8 +137,9 @@ async def _bring(invite: Invite, statement: OwnerStatement, seconds: float) -> s
         async with swarm.running():
             while True:
                 heard, refusal = visitor.heard_by(), visitor.refusal()
-                if heard is not None:
-                    return heard.name
+                if heard:
+                    await trio.sleep(MORE_SECONDS)
+                    return ", ".join(sorted(one.name for one in visitor.heard_by()))
                 if refusal is not None:
                     raise PermeshError(refusal.code, refusal.message, refusal.remedy)
                 await visitor.changed.wait()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from permesh.display import clean_line
 from permesh.errors import PermeshError
 
 from . import output
@@ -153,7 +154,7 @@ def _say(
     if face.json:
         output.print_json({"act": statement.act, "agent": "0x" + subject.hex(), "told": name})
     else:
-        click.echo(f"{name} tells {genesis.name}: {statement.act} 0x{subject.hex()}")
+        click.echo(f"{clean_line(name)} tells {genesis.name}: {statement.act} 0x{subject.hex()}")
 
 
 def _hex(text: str, length: int, what: str) -> bytes:
