@@ -111,6 +111,7 @@ class Daemon:
             check_format=_check_format,
             offers=self._compute.offers,
             on_offer=self._compute.on_offer,
+            on_pulled=membership.pulled,
         )
         self.journal = membership.attach(self.replication.own_saved)
         forum = Forum(self.journal, store, describe=self._describe, now_ms=now_ms)
@@ -213,7 +214,7 @@ class Daemon:
 
     async def _publish_addresses(self) -> None:
         """Tell the mesh where we listen, if that is not what it knows already."""
-        if not self._membership.is_member:
+        if not self._membership.may_write:
             return
         body = addressbook.addresses_body(self.swarm.addresses())
         known = (await self._known_addresses()).get(self._membership.agent)

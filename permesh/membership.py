@@ -64,6 +64,7 @@ ENROLMENT_KEY = "mesh.enrolment"
 BOOTSTRAP_KEY = "mesh.bootstrap"
 PROOF_KEY = "mesh.proof"
 CREDENTIAL_KEY = "mesh.credential"
+FOUNDED_KEY = "mesh.founded"  # here, so that nothing can have been written before
 
 _log = logging.getLogger("permesh.membership")
 
@@ -100,6 +101,7 @@ class Membership:
         secrets: Secrets,
         now_ms: Callable[[], int],
         verifiers: Mapping[str, Verifier],
+        may_write: bool,
     ) -> None:
         self.genesis = genesis
         self.enrolment = enrolment
@@ -115,6 +117,9 @@ class Membership:
         self._journal: Journal | None = None
         self._asking: dict[bytes, Asking] = {}
         self._owners_say: dict[bytes, OwnerStatement] = {}  # by digest, until published
+        # Whoever lost its database, and not its keys, hears first what it wrote before: going on
+        # from nothing would fork its chain.
+        self._knows_its_chain = may_write
         self._hello: tuple[int, int, bytes] | None = None  # log's size, epoch, what is shown
         self._wake = trio.Event()
         self._again = CHECK_SECONDS  # until the log's ordering is to be looked at
@@ -152,6 +157,7 @@ class Membership:
             secrets=secrets,
             now_ms=now_ms,
             verifiers=verifiers(genesis),
+            may_write=await store.read(_knows_its_chain, enrolment.agent),
         )
         await membership._take_up_credential()
         return membership
@@ -185,6 +191,17 @@ class Membership:
         return seat is not None and seat.agent == self.agent
 
     @property
+    def may_write(self) -> bool:
+        """Whether records of this member may be made: it is one, and knows what it wrote."""
+        return self.is_member and self._knows_its_chain
+
+    def pulled(self) -> None:
+        """A member's records are here, our own of former days among them."""
+        if self.is_member and not self._knows_its_chain:
+            self._knows_its_chain = True
+            self._wake.set()
+
+    @property
     def number(self) -> int | None:
         seat = self.seat
         return seat.number if seat else None
@@ -212,6 +229,13 @@ class Membership:
                 f"This agent is not a member of {self.genesis.name} yet ({state}). {why}",
                 f"A registrar lets it in with: permesh members admit 0x{self.agent.hex()[:8]}",
                 http_status=403,
+            )
+        if not self._knows_its_chain:
+            raise PermeshError(
+                "mesh.catching_up",
+                "This member has not heard yet what it may have written before.",
+                "Try again once another member is connected: permesh status",
+                http_status=503,
             )
 
     # -- the gate ----------------------------------------------------------------------------
@@ -356,6 +380,8 @@ class Membership:
             return
         if self._proof is not None:
             await self._remember(PROOF_KEY, self._proof.encode())
+        if not self._knows_its_chain:
+            return
         await self._publish_credential()
         while self._asking:
             agent, asking = next(iter(self._asking.items()))
@@ -450,7 +476,10 @@ class Membership:
         """The first record of an epoch is the credential that its records are checked against."""
         credential = self._credential
         published = self.roster.credential(self.agent)
+        if published == credential:
+            return
         if published is not None and published.epoch >= credential.epoch:
+            await self._renew()  # this epoch was another credential's, before the database was lost
             return
         await self._append(
             roster_module.CREDENTIAL,
@@ -461,6 +490,10 @@ class Membership:
     async def _remember(self, key: str, value: bytes) -> None:
         if await self._store.read(Store.get_value, key) != value:
             await self._store.write(Store.set_value, key, value)
+
+
+def _knows_its_chain(store: Store, agent: bytes) -> bool:
+    return store.head(agent) is not None or store.get_value(FOUNDED_KEY) is not None
 
 
 def no_mesh() -> PermeshError:

@@ -45,6 +45,7 @@ from .membership import (
     BOOTSTRAP_KEY,
     CREDENTIAL_KEY,
     ENROLMENT_KEY,
+    FOUNDED_KEY,
     GENESIS_KEY,
     no_mesh,
     read_mesh,
@@ -116,7 +117,7 @@ def create_mesh(
         *map(Founder.parse, founders),
     ]
     genesis = found(check_name(name, "mesh name"), now, salt, people, threshold)
-    _enter(home, genesis, owner, agent, (), known_as(person)(genesis), now)
+    _enter(home, genesis, owner, agent, (), known_as(person)(genesis), now, founded=True)
     return genesis
 
 
@@ -234,6 +235,8 @@ def _enter(
     bootstrap: tuple[str, ...],
     who: Person,
     now_ms: int,
+    *,
+    founded: bool = False,
 ) -> None:
     enrolment = Enrolment.make(
         genesis.mesh_id, load_config(home).name, owner, agent,
@@ -253,6 +256,8 @@ def _enter(
         if known is None:  # a second invite to the same mesh only brings new addresses
             store.set_value(ENROLMENT_KEY, enrolment.encode())
             store.set_value(GENESIS_KEY, genesis.encode())
+            if founded:
+                store.set_value(FOUNDED_KEY, b"\x01")
 
 
 def identity_card(home: Home) -> schema.Identity:

@@ -62,7 +62,7 @@ class SwarmLike(Protocol):
 class Replication:
     """``fault(peer_id, code)`` counts what a peer did wrong; ``offers`` gives the ephemeral
     offers that now hold and ``on_offer(peer_id, blob)`` takes those of others (not looked into).
-    None of the callbacks may block or raise.
+    ``on_pulled`` is told that a peer's records are here. None of the callbacks may block or raise.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Replication:
         check_format: Callable[[Record], None],
         offers: Callable[[], list[bytes]] = list,
         on_offer: Callable[[str, bytes], None] = lambda _peer_id, _blob: None,
+        on_pulled: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._roster = roster
@@ -87,6 +88,7 @@ class Replication:
         self._fault = fault
         self._offers = offers
         self._on_offer = on_offer
+        self._on_pulled = on_pulled
         self._intake = Intake(roster, check_format)
         self._heard_from: set[str] = set()  # peers that we have pulled from since we began
         self._heard_changed = trio.Event()
@@ -314,6 +316,7 @@ class Replication:
         self._pull_changed.set()
         if outcome not in (Outcome.FAILED, Outcome.FAULT):
             self._heard_from.add(peer_id)
+            self._on_pulled()
         self._heard_changed.set()
         self._heard_changed = trio.Event()
 

@@ -148,6 +148,11 @@ def test_a_newcomer_asks_waits_and_is_let_in(founder: Member, newcomer: Member) 
         assert birch.number == 2
         assert founder.kinds() == [CREDENTIAL, REQUEST, APPROVAL, BATCH]
         await newcomer.settle()
+        assert newcomer.kinds() == []  # not before it heard what it may have written before
+        with pytest.raises(PermeshError, match="may have written"):
+            birch.require_member()
+        birch.pulled()
+        await newcomer.settle()
         assert newcomer.kinds() == [CREDENTIAL]
         atlas.roster.check(newcomer.saved[0], founder.clock())
 

@@ -125,6 +125,7 @@ class Node:
                 await self.store.save([record], self.now())
                 self.roster.apply(record)
             if len(left) == len(waiting):
+                self.membership.pulled()
                 return
             waiting = left
 
@@ -269,6 +270,38 @@ def test_who_is_suspended_is_refused_until_it_is_reinstated(mesh: Mesh) -> None:
         assert all("ann (AGT-0001)" in text and "as agreed" in text for text in told)
 
     run(main)
+
+
+def test_who_lost_its_database_goes_on_where_its_chain_ended(mesh: Mesh) -> None:
+    async def main() -> None:
+        await mesh.up(*FOUNDERS)
+        before = [record for record in mesh.records if record.header.author == agent(mesh, "cat")]
+        await mesh.down("cat")
+        home = mesh.home("cat")
+        for path in home.root.glob("permesh.db*"):
+            path.unlink()
+        mesh.join("cat")
+        mesh.now_ms += 60_000
+        cat = mesh.nodes["cat"] = Node(mesh, "cat")
+        await cat.open()
+        written = len(mesh.records)
+        await cat.membership._settle()
+        assert len(mesh.records) == written  # nothing, before it heard
+        await mesh.settle()
+        chain = [record for record in mesh.records if record.header.author == cat.membership.agent]
+        assert len(chain) > len(before) > 0
+        assert [record.header.seq for record in chain] == list(range(len(chain)))
+        assert cat.membership.credential.epoch == 1 + before[-1].header.epoch
+        dan = await newcomer(mesh, "dan", "ann")
+        await admit(mesh, "ann", dan)
+        await admit(mesh, "cat", dan)
+        assert mesh.nodes["ben"].names() == [*FOUNDERS, "dan"]
+
+    run(main)
+
+
+def agent(mesh: Mesh, name: str) -> bytes:
+    return mesh.nodes[name].membership.agent
 
 
 def test_a_release_is_accepted_by_two_and_shown_with_each_member(mesh: Mesh) -> None:
