@@ -77,7 +77,10 @@ class Chitin:
                 "No endpoint of Base is configured to read the soul from.",
                 'Set one in config.toml: [identity] base_rpc = "https://…"',
             )
-        await trio.to_thread.run_sync(self._read, claim, enrolment.owner, cancellable=True)
+        # The stubs know the older name of the argument.
+        await trio.to_thread.run_sync(  # type: ignore[call-arg]
+            self._read, claim, enrolment.owner, abandon_on_cancel=True
+        )
 
     def _read(self, claim: SoulClaim, owner: bytes) -> None:
         with Chain(self._rpc) as chain:

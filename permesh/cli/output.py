@@ -257,6 +257,17 @@ def post(item: schema.Post) -> Text:
     return Text.assemble(heading, "\n", body, "\n")
 
 
+def _log(log: schema.Log | None) -> list[tuple[str, str]]:
+    if log is None:
+        return []
+    who = f"{log.threshold} of {count(log.registrars, 'registrar')} decide, {log.quorum} cosign"
+    entries = "1 entry" if log.size == 1 else f"{log.size} entries"
+    rows = [("Log", f"{entries}, {who}, root {log.root[:16]}")]
+    if log.contradiction:
+        rows.append(("", f"STANDS STILL. {log.contradiction}"))
+    return rows
+
+
 def status(now: schema.Status) -> Iterable[Table]:
     mesh = f"{now.mesh.name} ({now.mesh.state}, {count(now.mesh.members, 'member')})"
     yield pairs(
@@ -266,6 +277,7 @@ def status(now: schema.Status) -> Iterable[Table]:
             *([("", now.mesh.detail)] if now.mesh.detail else []),
             ("Running since", f"{when(now.started_ms)}, process {now.pid}, permesh {now.version}"),
             ("Credential", _credential(now.credential)),
+            *_log(now.log),
             ("Engine", _engine(now.engine)),
             ("Records", str(now.records)),
             ("Peer", now.peer_id),

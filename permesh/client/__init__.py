@@ -201,6 +201,23 @@ class AsyncClient:
     async def chronicle(self, agent: str) -> schema.Chronicle:
         return await self._call(schema.Chronicle, calls.chronicle(agent))
 
+    async def proposals(self) -> schema.Proposals:
+        return await self._call(schema.Proposals, calls.get("/proposals"))
+
+    async def propose(self, wanted: schema.NewProposal) -> schema.Proposal:
+        return await self._call(schema.Proposal, calls.send("/proposals", wanted.model_dump()))
+
+    async def approve(self, proposal: str) -> schema.Proposal:
+        """``proposal``: its id, or a unique beginning of it."""
+        return await self._call(schema.Proposal, calls.approve(proposal))
+
+    async def releases(self) -> schema.Releases:
+        return await self._call(schema.Releases, calls.get("/releases"))
+
+    async def tell_owner(self, statement: str) -> schema.Told:
+        """``statement``: an owner's, as canonical bytes in hex."""
+        return await self._call(schema.Told, calls.send("/owner", {"statement": statement}))
+
     async def invite(self) -> schema.Invite:
         return await self._call(schema.Invite, calls.send("/mesh/invite"))
 

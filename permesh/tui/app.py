@@ -71,6 +71,12 @@ class PermeshApp(App[None]):
                 )
             yield SystemCommand("New room", "Make a room to talk in", main.action_new_room)
             yield SystemCommand("Invite", "Show the line that invites somebody", main.action_invite)
+            yield SystemCommand(
+                "My Chronicle", "Show the public record of this member", main.action_own_chronicle
+            )
+            yield SystemCommand(
+                "Proposals", "Show what registrars decide together", main.action_proposals
+            )
             for room_id, name in list(main.rooms())[:MAX_ROOM_COMMANDS]:
                 # Names could hold markup; rooms are offered without their brackets.
                 words = f"Open #{clean_line(name).replace('[', '(')}"

@@ -13,10 +13,13 @@ from textual.content import Content
 from permesh.display import clean_line
 from permesh.schema import Identity, Member
 
-from .words import ago, colour_of, emblem, lasting, moment, short
+from .words import ago, colour_of, cut, emblem, lasting, moment, short
 
 LABEL_WIDTH = 10
 BAR_WIDTH = 16
+MAX_NOTE = 1_000  # characters of why one is suspended; the log holds 200
+DIM = "$foreground 60%"
+REVOKED = "its owner revoked its key; it is back once its owner names a new one"
 CLAIM = "* as it says of itself"
 
 
@@ -30,10 +33,12 @@ class Card:
     line: str
     rows: tuple[tuple[str, str, str], ...]
     bars: tuple[tuple[str, float, float | None, str], ...] = ()  # label, filled, mark, words
+    line_style: str = DIM
 
 
 def member_card(member: Member, now_ms: int) -> Card:
     """What this member knows of another one."""
+    line_style = {"suspended": "$warning", "revoked": "$error"}.get(member.state, DIM)
     if member.state == "pending":
         rows = [
             ("agent", member.agent, ""),
@@ -44,8 +49,7 @@ def member_card(member: Member, now_ms: int) -> Card:
         ]
         line = "asks to be let in · not a member yet"
     else:
-        why = f" ({member.note})" if member.note else ""
-        line = f"{member.state}{why} · {'online' if member.online else 'not connected'}"
+        line = f"{member.state} · {'online' if member.online else 'not connected'}"
         vouched = member.vouched_by or "the founding of the mesh"
         rows = [
             ("agent", member.agent, ""),
@@ -55,6 +59,9 @@ def member_card(member: Member, now_ms: int) -> Card:
             ("vouched", f"by {vouched}", ""),
             ("rotation", _epoch(member.epoch, member.expires_ms, now_ms), ""),
         ]
+        note = member.note or (REVOKED if member.state == "revoked" else "")
+        if note:
+            rows.insert(0, ("why", cut(note, MAX_NOTE), line_style))
     rows += [
         ("runtime*", member.runtime or "—", ""),
         ("hash*", member.runtime_hash or "—", "$foreground 60%"),
@@ -64,7 +71,7 @@ def member_card(member: Member, now_ms: int) -> Card:
         rows.append(("peer", member.peer_id, "$foreground 60%"))
     if member.state != "pending":
         rows.append(("standing", f"{member.standing:.2f}", ""))
-    return Card(member.agent, member.name, member.number, line, tuple(rows))
+    return Card(member.agent, member.name, member.number, line, tuple(rows), line_style=line_style)
 
 
 def own_card(identity: Identity, now_ms: int) -> Card:
@@ -118,7 +125,7 @@ def draw(card: Card, width: int, dark: bool) -> Content:
     beside = [
         (clean_line(card.name) or "?", f"bold {colour}"),
         (clean_line(card.number) or "no number yet", ""),
-        (clean_line(card.line), "$foreground 60%"),
+        (clean_line(card.line), card.line_style),
     ]
     lines = [Content.styled(pattern[0], colour)]
     for part, (text, style) in zip(pattern[1:], beside, strict=True):

@@ -20,21 +20,23 @@ from textual.widgets import ContentSwitcher
 
 from permesh.display import clean, clean_line
 from permesh.errors import PermeshError
-from permesh.schema import Post
+from permesh.schema import Chronicle, Post
 
 from .card import own_card
+from .chronicle_window import ChronicleWindow
 from .dialogs import Confirm, Help, KeyHelp, NewRoom, OneLine
 from .forum_view import ForumView
 from .link import Backoff, follow
 from .members_view import MembersView
 from .model import MAX_MEMBERS, MAX_ROOMS, MeshModel, Part
 from .ports import Clock, MeshClient
-from .widgets.card_view import CardView
+from .proposals_window import ProposalsWindow
+from .widgets.card_view import CardView, OwnCard
 from .widgets.key_bar import KeyBar
 from .widgets.member_list import MemberList
 from .widgets.mesh_view import MeshView
 from .widgets.post_list import PostList
-from .widgets.top_bar import VIEWS, Banner, Tab, TopBar
+from .widgets.top_bar import VIEWS, Alarm, Banner, Tab, TopBar
 
 GATHER_SECONDS = 0.05  # events that come within this are drawn together
 TICK_SECONDS = 30.0  # relative times are drawn anew this often
@@ -90,6 +92,8 @@ KEY_HELP: tuple[KeyHelp, ...] = (
         "Members",
         (
             ("a", "let the selected one in"),
+            ("c", "its Chronicle, also in Card"),
+            ("p", "what registrars decide"),
             ("i", "the line to invite with"),
         ),
     ),
@@ -128,12 +132,13 @@ class MainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield TopBar()
+        yield Alarm()
         yield Banner()
         with ContentSwitcher(initial="forum"):
             yield ForumView(self._client, self._model, self._clock, id="forum")
             yield MembersView(self._client, self._model, self._clock, id="members")
             yield MeshView(self._model, self._clock, id="mesh")
-            yield CardView(id="card", hint="Asking the daemon for your card…")
+            yield OwnCard(id="card", hint="Asking the daemon for your card…")
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -184,6 +189,7 @@ class MainScreen(Screen[None]):
 
     def _draw_frame(self) -> None:
         self.query_one(TopBar).show_state(self._model, self.view)
+        self.query_one(Alarm).show_state(self._model)
         self.query_one(Banner).show_state(self._model)
 
     def _draw_view(self) -> None:
@@ -290,6 +296,28 @@ class MainScreen(Screen[None]):
     def open_room(self, room_id: str) -> None:
         self.action_view("forum")
         self._forum.open(room_id)
+
+    # Windows on what the daemon tells when asked
+
+    def action_own_chronicle(self) -> None:
+        status = self._model.status
+
+        async def load() -> Chronicle:
+            agent = status.agent if status else (await self._client.identity()).agent
+            return await self._client.chronicle(agent)
+
+        name = f"{status.name} {status.number}" if status else "this member"
+        self.app.push_screen(ChronicleWindow(name, load))
+
+    def action_proposals(self) -> None:
+        status = self._model.status
+        window = ProposalsWindow(
+            self._client.proposals,
+            self._client.approve,
+            own=status.number if status else "",
+            may_approve=self._model.is_registrar,
+        )
+        self.app.push_screen(window)
 
     # Making rooms, inviting
 

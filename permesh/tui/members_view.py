@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual import work
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 
 from permesh.display import clean_line
-from permesh.schema import Member
+from permesh.schema import Chronicle, Member
 
 from .card import member_card
+from .chronicle_window import ChronicleWindow
 from .dialogs import Admit
 from .model import MeshModel
 from .ports import Clock, MeshClient
@@ -20,6 +24,11 @@ from .widgets.member_list import MemberList
 
 class MembersView(Horizontal):
     """A list and a card. A registrar lets members in from here."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "chronicle", "Chronicle"),
+        Binding("p", "screen.proposals", "Proposals"),
+    ]
 
     def __init__(self, client: MeshClient, model: MeshModel, clock: Clock, *, id: str) -> None:
         super().__init__(id=id)
@@ -39,7 +48,7 @@ class MembersView(Horizontal):
         self.show_card()
 
     def show_card(self) -> None:
-        member = self.query_one(MemberList).selected
+        member = self._selected
         card = member_card(member, self._clock()) if member else None
         self.query_one(CardView).show_card(card)
 
@@ -51,6 +60,25 @@ class MembersView(Horizontal):
         event.stop()
         self.show_card()
         self.query_one(CardView).focus()
+
+    @property
+    def _selected(self) -> Member | None:
+        return self.query_one(MemberList).selected
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "chronicle":  # it begins with the admission
+            return self._selected is not None and self._selected.state != "pending"
+        return super().check_action(action, parameters)
+
+    def action_chronicle(self) -> None:
+        member = self._selected
+        if member is None:
+            return
+
+        async def load() -> Chronicle:
+            return await self._client.chronicle(member.agent)
+
+        self.app.push_screen(ChronicleWindow(f"{member.name} {member.number}", load))
 
     def on_member_list_admit_wanted(self, event: MemberList.AdmitWanted) -> None:
         event.stop()

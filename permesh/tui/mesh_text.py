@@ -14,12 +14,13 @@ from permesh.display import clean_line
 from permesh.schema import Engine, LocalModel, Peer, Span, Status
 
 from .layers import bar, cells_for, gaps, ruler
-from .words import ago, colour_of, lasting, plural, short, size
+from .words import ago, colour_of, cut, lasting, plural, short, size
 
 MAX_ADDRESSES = 4
 MAX_PEERS = 50
 MAX_MODELS = 12
 MAX_SPANS = 16  # a model
+MAX_CONTRADICTION = 1_000  # characters
 DIM = "$foreground 50%"
 
 ENGINE_STYLE = {
@@ -78,6 +79,10 @@ def engine_section(engine: Engine) -> Content:
 def records_section(status: Status, now_ms: int) -> Content:
     """What is stored, what was refused, and how long the credential lasts."""
     lines = [_pair("records", f"{status.records:,}")]
+    if status.log is not None and status.log.contradiction:
+        said = cut(status.log.contradiction, MAX_CONTRADICTION)
+        lines.append(_pair("log", clean_line(said), "$error"))
+        lines.append(_pair("", "registrars choose with: permesh mesh resolve", DIM))
     credential = status.credential
     if credential is None:
         lines.append(_pair("credential", "none yet", "$warning"))

@@ -21,7 +21,7 @@ MAX_ROOMS = 1_000  # shown; a mesh may hold more
 MAX_MEMBERS = 2_000
 MAX_KNOWN_POSTS = 4_096  # ids remembered, so that a post told twice counts once
 
-MEMBER_ORDER = {"pending": 0, "registrar": 1, "member": 2}
+MEMBER_ORDER = {"pending": 0, "registrar": 1, "member": 2, "suspended": 3, "revoked": 4}
 
 
 class Part(Flag):
@@ -130,7 +130,8 @@ class MeshModel:
         return sorted(self.rooms.values(), key=lambda room: (room.name, room.id))
 
     def sorted_members(self) -> list[Member]:
-        """Requests first, since someone waits for them; then registrars, then by number."""
+        """Requests first, since someone waits for them; then registrars, then by number; who is
+        not served any more comes last."""
         return sorted(
             self.members.values(),
             key=lambda member: (
@@ -145,6 +146,12 @@ class MeshModel:
     @property
     def pending(self) -> int:
         return sum(member.state == "pending" for member in self.members.values())
+
+    @property
+    def contradiction(self) -> str:
+        """What stops the log of admissions, in one sentence; empty while nothing does."""
+        log = self.status.log if self.status else None
+        return log.contradiction if log else ""
 
     @property
     def is_registrar(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from pydantic import BaseModel
 
 from permesh.schema import (
+    Chronicle,
     Identity,
     Invite,
     Member,
@@ -19,6 +20,8 @@ from permesh.schema import (
     Models,
     Post,
     Posts,
+    Proposal,
+    Proposals,
     Room,
     Rooms,
     Status,
@@ -37,6 +40,12 @@ class MeshClient(Protocol):
     async def members(self, cursor: str | None = None, limit: int = 100) -> Members: ...
 
     async def admit(self, agent: str, person: str | None = None) -> Member: ...
+
+    async def chronicle(self, agent: str) -> Chronicle: ...
+
+    async def proposals(self) -> Proposals: ...
+
+    async def approve(self, proposal: str) -> Proposal: ...
 
     async def rooms(self, cursor: str | None = None, limit: int = 100) -> Rooms: ...
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
+
 SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
@@ -96,6 +98,40 @@ def plural(count: int, one: str, many: str = "") -> str:
 def short(key: str, head: int = 8, tail: int = 4) -> str:
     """The ends of a long key: enough to tell two apart at a glance, never to trust one."""
     return key if len(key) <= head + tail + 1 else f"{key[:head]}…{key[-tail:]}"
+
+
+def cut(text: str, most: int) -> str:
+    """At most ``most`` characters; where some are left out, the last one says so."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def fold(text: str, width: int) -> list[str]:
+    """Lines of at most ``width`` cells, broken at spaces, and a longer word wherever it has to be.
+
+    Ten times cheaper than wrapping `Content`, so that a long list knows its height for little. The
+    text is one paragraph, cleaned.
+    """
+    width = max(2, width)
+    lines: list[str] = []
+    line, used = "", 0
+    for at, word in enumerate(text.split(" ")):
+        cells = _cells(word)
+        if at and used + 1 + cells <= width:
+            line, used = f"{line} {word}", used + 1 + cells
+            continue
+        if at:
+            lines.append(line)
+        step = width if word.isascii() else width // 2  # no character takes more than two cells
+        while cells > width:
+            lines.append(word[:step])
+            word = word[step:]
+            cells = _cells(word)
+        line, used = word, cells
+    return [*lines, line]
+
+
+def _cells(word: str) -> int:
+    return len(word) if word.isascii() else cell_len(word)
 
 
 def colour_of(agent: str, dark: bool) -> str:

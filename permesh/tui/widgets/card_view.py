@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
@@ -37,3 +40,11 @@ class CardView(VerticalScroll, can_focus=True):
         frame.border_title, frame.border_subtitle = "Chitin ID", CLAIM
         width = min(self.scrollable_content_region.width, 74) - 6
         frame.update(draw(self._card, max(20, width), self.app.current_theme.dark))
+
+
+class OwnCard(CardView):
+    """The card of this member itself."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "screen.own_chronicle", "Chronicle"),
+    ]

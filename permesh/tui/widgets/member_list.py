@@ -16,7 +16,16 @@ from permesh.tui.words import colour_of
 from .row_list import RowList
 
 EMPTY = "Nobody here yet.\n\nPress i for the line that\ninvites somebody."
-STATE_WORDS = {"registrar": "registrar", "member": "member", "pending": "asks to be let in"}
+STATE_WORDS = {
+    "registrar": "registrar",
+    "member": "member",
+    "pending": "asks to be let in",
+    "suspended": "suspended",
+    "revoked": "revoked",
+}
+STATE_STYLES = {"pending": "$warning", "suspended": "$warning 70%", "revoked": "$error 80%"}
+# The names of those that are not served any more; the others have their own colours.
+NAME_STYLES = {"suspended": "$foreground 40%", "revoked": "strike $foreground 40%"}
 
 
 class MemberList(RowList):
@@ -61,14 +70,14 @@ class MemberList(RowList):
             mark = ("● ", "$success")
         else:
             mark = ("○ ", "$foreground 30%")
-        colour = colour_of(member.agent, self.app.current_theme.dark)
+        colour = f"bold {colour_of(member.agent, self.app.current_theme.dark)}"
         name = Content.assemble(
             mark,
-            (clean_line(member.name) or "?", f"bold {colour}"),
+            (clean_line(member.name) or "?", NAME_STYLES.get(member.state, colour)),
             ("  you" if own else "", "$foreground 50%"),
         )
         state = STATE_WORDS[member.state]
-        style = "$warning" if member.state == "pending" else "$foreground 45%"
+        style = STATE_STYLES.get(member.state, "$foreground 45%")
         number = f"{clean_line(member.number)} · " if member.number else ""
         below = Content.styled(f"  {number}{state}", style)
         return [line.truncate(width, ellipsis=True) for line in (name, below)]

@@ -1,4 +1,4 @@
-"""The first line: where one is, where one can go, and who one is; and the banner below it."""
+"""The first line: where one is, where one can go, and who one is; and what is told below it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.geometry import Size
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Static
 
 from permesh.display import clean_line
 from permesh.tui.model import MeshModel
-from permesh.tui.words import colour_of, plural
+from permesh.tui.words import colour_of, cut, fold, plural
 
 VIEWS: dict[str, str] = {"forum": "Rooms", "members": "Members", "mesh": "Mesh", "card": "Card"}
+
+ALARM_LINES = 2
+MAX_ALARM = 1_000  # characters of it that are looked at; one in plain words has 200
 
 OUTSIDE = {
     "none": "This home belongs to no mesh yet.",
@@ -86,6 +91,38 @@ class TopBar(Horizontal):
     @property
     def _dark(self) -> bool:
         return self.app.current_theme.dark
+
+
+class Alarm(Widget):
+    """What stops the log of admissions, on every page until it is gone; hidden otherwise.
+
+    Names of members stand in it. It never takes more than `ALARM_LINES`; the mesh page has it
+    whole.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="alarm")
+        self._text = ""
+
+    def show_state(self, model: MeshModel) -> None:
+        text = clean_line(cut(model.contradiction, MAX_ALARM))
+        if text != self._text:
+            self._text = text
+            self.refresh(layout=True)
+        self.display = bool(text)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
+        return len(self._lines(width))
+
+    def render(self) -> Content:
+        return Content("\n").join(self._lines(self.size.width))
+
+    def _lines(self, width: int) -> list[Content]:
+        width = max(1, width)
+        lines = fold(f"! {self._text}", width)
+        shown, left = lines[: ALARM_LINES - 1], lines[ALARM_LINES - 1 :]
+        last = [Content(" ".join(left[:2])).truncate(width, ellipsis=True)] if left else []
+        return [*map(Content, shown), *last]
 
 
 class Banner(Static):
