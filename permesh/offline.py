@@ -24,9 +24,12 @@ from .identity.card import blank_card, fill_card
 from .identity.credential import Credential
 from .identity.enrolment import Enrolment
 from .identity.export import (
+    CONTRADICTION_TYPE,
     MAX_DOCUMENT_BYTES,
     Checked,
+    check_contradiction,
     check_document,
+    contradiction_document,
     credential_document,
     genesis_document,
     read_genesis,
@@ -309,10 +312,26 @@ def export_credential(home: Home) -> dict[str, Any]:
     return credential_document(roster, credential)
 
 
-def verify_document(path: Path, genesis: Path) -> Checked:
-    """Raises ``Refused`` unless the credential in ``path`` holds under ``genesis``, now."""
+def export_contradiction(home: Home) -> dict[str, Any]:
+    """The proof that the log contradicts itself; raises ``contradiction.none`` if it does not."""
+    found = contradiction_document(_remembered(home)[0])
+    if found is None:
+        raise PermeshError(
+            "contradiction.none", "The log does not contradict itself.", "There is nothing to show."
+        )
+    return found
+
+
+def verify_document(path: Path, genesis: Path) -> Checked | tuple[Genesis, tuple[bytes, ...]]:
+    """Raises ``Refused`` unless what is in ``path`` holds under ``genesis``, now.
+
+    For a contradiction it gives the mesh and the witnesses that signed both ways.
+    """
     root = read_genesis(read_json(_read(genesis)))
-    return check_document(read_json(_read(path)), root, _now_ms())
+    document = read_json(_read(path))
+    if isinstance(document, dict) and document.get("type") == CONTRADICTION_TYPE:
+        return root, check_contradiction(document, root)
+    return check_document(document, root, _now_ms())
 
 
 def _read(path: Path) -> bytes:

@@ -116,31 +116,32 @@ _file = click.Path(dir_okay=False, path_type=Path)
 @json_option
 @pass_face
 def verify(face: Face, file: Path, genesis: Path) -> None:
-    """Check a credential that 'permesh id --export' printed, offline; exit status 0 if it holds.
+    """Check what 'permesh id --export' or 'mesh contradiction' printed, offline; exit status 0 if
+    it holds.
 
-    It shows who was admitted to the mesh of that genesis, and holds now. A key that was revoked
-    after the export is only known to members.
+    A credential shows who was admitted to the mesh of that genesis, and holds now. A key that was
+    revoked after the export is only known to members.
     """
     from permesh import offline
 
     checked = offline.verify_document(file, genesis)
-    seat, credential = checked.seat, checked.credential
-    if face.json:
-        number, expires = f"AGT-{seat.number:04d}", credential.expires_ms
-        output.print_json(
-            {
-                "valid": True,
-                "number": number,
-                "name": seat.name,
-                "mesh": checked.genesis.name,
-                "expires_ms": expires,
-            }
-        )
+    if isinstance(checked, tuple):
+        mesh_of, both = checked
+        who = ["0x" + one.hex() for one in both]
+        found = {"valid": True, "mesh": mesh_of.name, "signed_both": who}
+        said = f"Valid: the log of {mesh_of.name} goes on in two ways, both signed by "
+        said += ", ".join(who) or "nobody"
     else:
-        click.echo(
-            f"Valid: {seat.name} is AGT-{seat.number:04d} of {checked.genesis.name}, until "
-            f"{output.when(credential.expires_ms)}. What came after the export is not known here."
-        )
+        number, until = f"AGT-{checked.seat.number:04d}", checked.credential.expires_ms
+        mesh_name, name = checked.genesis.name, checked.seat.name
+        found = {"valid": True, "number": number, "name": name, "mesh": mesh_name}
+        found["expires_ms"] = until
+        said = f"Valid: {name} is {number} of {mesh_name}, until {output.when(until)}. "
+        said += "What came after the export is not known here."
+    if face.json:
+        output.print_json(found)
+    else:
+        click.echo(said)
 
 
 @click.command()
@@ -250,6 +251,15 @@ def mesh_genesis(face: Face) -> None:
     from permesh import offline
 
     output.print_json(offline.export_genesis(face.home))
+
+
+@mesh.command("contradiction")
+@pass_face
+def mesh_contradiction(face: Face) -> None:
+    """Print, as JSON for anyone, the proof that the log of admissions contradicts itself."""
+    from permesh import offline
+
+    output.print_json(offline.export_contradiction(face.home))
 
 
 @mesh.command("join")

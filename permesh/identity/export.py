@@ -1,6 +1,7 @@
-"""Papers for strangers: a genesis and a credential as JSON that anyone checks offline.
+"""Papers for strangers: JSON that anyone checks offline.
 
-Owns both documents. Each carries the exact bytes that were signed, and says in words what they
+Owns three documents: a genesis, a member's credential, and the proof that a log contradicts itself.
+Each carries the exact bytes that were signed, and says in words what they
 say; a check makes the words again from the bytes and compares all of them, so no leaf of the
 document can be changed without being found. What a document cannot show is what came after it: a
 key revoked later, or an ID moved.
@@ -15,10 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from permesh.errors import Refused
+from permesh.records import pack
 
 from .card import address, agent_number, human
+from .checkpoint import Contradiction
 from .credential import Credential
-from .genesis import Genesis
+from .genesis import VERSION, Genesis, fields_of, require
 from .hello import MAX_HELLO_BYTES, Hello
 from .proof import LogProof
 from .registry import Seat
@@ -26,6 +29,7 @@ from .roster import Roster
 
 GENESIS_TYPE = "permesh-genesis"
 CREDENTIAL_TYPE = "permesh-credential"
+CONTRADICTION_TYPE = "permesh-contradiction"
 DOCUMENT_VERSION = 1
 MAX_DOCUMENT_BYTES = 256 * 1024
 
@@ -82,6 +86,48 @@ def check_document(document: Any, genesis: Genesis, now_ms: int) -> Checked:
     _require_same(document, _document(genesis, shown))
     checked.credential.check_current(now_ms)
     return checked
+
+
+def contradiction_document(roster: Roster) -> dict[str, Any] | None:
+    """The proof that the log contradicts itself, for anyone; None while it does not."""
+    found, log = roster.log.contradiction, roster.log
+    if found is None:
+        return None
+    registrars = LogProof.of_registrars(log, found.one.checkpoint.base_size)
+    return _contradiction(roster.genesis, found, registrars)
+
+
+def check_contradiction(document: Any, genesis: Genesis) -> tuple[bytes, ...]:
+    """The addresses of the witnesses that signed both ways; raises ``Refused`` unless it proves
+    what it claims."""
+    _require_type(document, CONTRADICTION_TYPE)
+    both, proof = fields_of(_bytes(document), 2, MAX_HELLO_BYTES, "contradiction")
+    require(isinstance(both, bytes), "contradiction")
+    found, registrars = Contradiction.decode(both), LogProof.decode(proof)
+    _require_same(document, _contradiction(genesis, found, registrars))
+    return found.both
+
+
+def _contradiction(genesis: Genesis, found: Contradiction, registrars: LogProof) -> dict[str, Any]:
+    registry = registrars.registry(genesis)
+    witnesses = [one for one in registry.registrars if registry.may_decide(one)]
+    found.verify(genesis.mesh_id, witnesses, registry.quorum)
+    return {
+        "type": CONTRADICTION_TYPE,
+        "version": DOCUMENT_VERSION,
+        "mesh": {"id": genesis.mesh_id.hex(), "name": genesis.name},
+        "after_entry": found.one.checkpoint.base_size,
+        "ways": [
+            {
+                "size": one.checkpoint.size,
+                "root": one.checkpoint.root.hex(),
+                "cosigned_by": [address(witness) for witness, _ in one.signatures],
+            }
+            for one in (found.one, found.other)
+        ],
+        "signed_both": [address(one) for one in found.both],
+        "encoded": _text(pack([VERSION, found.encode(), registrars.encode()])),
+    }
 
 
 def read_json(data: bytes) -> Any:

@@ -60,15 +60,22 @@ class LogProof:
         seat = log.registry.seat(agent)
         if seat is None:
             raise Refused("log.unknown", "The log does not hold this agent.", "Ask to be let in.")
+        return cls._of(log, {seat.number, *seat.changes}, log.size)
+
+    @classmethod
+    def of_registrars(cls, log: AdmissionLog, size: int) -> LogProof:
+        """Of who decided when the log had ``size`` entries."""
+        return cls._of(log, set(), size)
+
+    @classmethod
+    def _of(cls, log: AdmissionLog, about: set[int], upto: int) -> LogProof:
         founders = len(log.genesis.registrars)
-        wanted = {seat.number, *seat.changes, *log.registry.authority}
-        numbers = sorted(number for number in wanted if number > founders)
-        steps = log.steps()
+        authority = {number for number in log.registry.authority if founders < number <= upto}
+        numbers = sorted(authority | {number for number in about if number > founders})
+        steps = [one for one in log.steps() if one.certificate.checkpoint.size <= upto]
         # Who decided changes at these steps, so what they say must be shown under their own
         # checkpoints; all else stands under the last of all.
-        turning = {
-            _step_of(steps, number) for number in log.registry.authority if number > founders
-        }
+        turning = {_step_of(steps, number) for number in authority}
         bounds = sorted({*turning, len(steps) - 1}) if numbers else []
         sections, shown = [], 0
         for bound in bounds:

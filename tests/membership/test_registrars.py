@@ -14,10 +14,14 @@ from permesh import offline, schema
 from permesh.config import Home
 from permesh.errors import PermeshError, Refused
 from permesh.identity.ballot import PATIENCE_MS
-from permesh.identity.entry import Entry
+from permesh.identity.checkpoint import Vote
+from permesh.identity.entry import Approval, Entry, Release
+from permesh.identity.export import check_contradiction, contradiction_document
 from permesh.identity.genesis import Genesis, Invite
 from permesh.identity.hello import Asking, Verified, check_hello, decode_shown
+from permesh.identity.log import Batch
 from permesh.identity.owner import OwnerStatement
+from permesh.identity.roster import BATCH, VOTE
 from permesh.identity.wallet import Wallet
 from permesh.members import find_seat, read_chronicle
 from permesh.membership import Membership, Secrets
@@ -358,5 +362,56 @@ def test_an_owner_revokes_and_moves_with_the_owners_wallet_alone(mesh: Mesh) -> 
         told = [one.text for one in (await read_chronicle(ann.store, ann.roster, "dan")).items]
         assert any("revoked by its owner" in text for text in told)
         assert any("moved by its owner" in text for text in told)
+
+    run(main)
+
+
+def test_a_log_that_contradicts_itself_is_proven_to_anyone_and_resolved(mesh: Mesh) -> None:
+    async def main() -> None:
+        await mesh.up(*FOUNDERS)
+        ann, ben, cat = (mesh.nodes[name] for name in FOUNDERS)
+        wallets = {n: Wallet.load(mesh.home(n).keys / "agent.json", None) for n in FOUNDERS}
+        log = ann.roster.log
+        batches = []
+        for version in ("0.1.0", "0.2.0"):  # ann signs both, one of the others each
+            entry = Entry.of(Release(version, bytes(32), True, mesh.now_ms))
+            by = [
+                Approval.make(log.mesh_id, entry, mesh.now_ms, wallets[n]) for n in ("ann", "ben")
+            ]
+            checkpoint = log.checkpoint([entry.approved_by(*by)], 0)
+            batches.append(Batch(Vote.make(checkpoint, wallets["ann"]), (entry.approved_by(*by),)))
+        for batch, other in zip(batches, (ben, cat), strict=True):
+            await ann.membership._append(BATCH, batch.encode())
+            vote = Vote.make(batch.checkpoint, wallets[other.name])
+            await other.membership._append(VOTE, vote.encode())
+        await mesh.settle()
+        assert len({node.roster.log.root for node in mesh.nodes.values()}) == 1
+        paper = contradiction_document(cat.roster)
+        assert paper is not None
+        assert check_contradiction(paper, mesh.genesis) == (ann.membership.agent,)
+        for leaf in ("after_entry", "signed_both", "encoded"):
+            with pytest.raises(Refused):
+                check_contradiction({**paper, leaf: []}, mesh.genesis)
+        told = (await read_chronicle(ben.store, ben.roster, "ann")).items
+        assert any(one.kind == "fault" and "two checkpoints" in one.text for one in told)
+
+        dan = await newcomer(mesh, "dan", "ben")
+        await admit(mesh, "ben", dan)
+        await admit(mesh, "cat", dan)
+        await mesh.later()
+        assert ben.names() == list(FOUNDERS)  # nobody is let in meanwhile
+        chosen = batches[1].checkpoint.root
+        wish = schema.NewProposal(kind="resolution", root=chosen.hex()[:16])
+        await ann.proposals.propose(wish)  # who signed both has no say
+        await ben.proposals.propose(wish)
+        await mesh.settle()
+        assert cat.roster.log.contradiction is not None
+        await cat.proposals.propose(wish)
+        await mesh.settle()
+        await mesh.later()
+        for node in mesh.nodes.values():
+            assert contradiction_document(node.roster) is None
+            assert [one.version for one in node.proposals.releases().items] == ["0.2.0"]
+            assert node.names() == [*FOUNDERS, "dan"]
 
     run(main)
