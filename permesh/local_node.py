@@ -111,7 +111,7 @@ class LocalNode:
                 name=membership.genesis.name,
                 state=state,
                 detail=detail,
-                members=len(self._roster.members()),
+                members=len(self._roster),
             ),
             credential=schema.CredentialState(
                 epoch=credential.epoch,

@@ -7,6 +7,7 @@ is in `registrar.py`. Must never know how streams or records travel.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -108,7 +109,6 @@ class Membership:
         self.roster = roster
         self.agent = enrolment.agent
         self.peer_id = secrets.peer_id
-        self._proof = proof  # of our seat, until our own log holds it
         self._store = store
         self._secrets = secrets
         self._now_ms = now_ms
@@ -121,6 +121,11 @@ class Membership:
         # from nothing would fork its chain.
         self._knows_its_chain = may_write
         self._hello: tuple[int, int, bytes] | None = None  # log's size, epoch, what is shown
+        self._proof: LogProof | None = None  # of our seat, until our own log holds it
+        self._shown: Seat | None = None  # what that proof says
+        if proof is not None:
+            with contextlib.suppress(Refused):  # of a release with other rules: we are shown anew
+                self._believe(proof)
         self._wake = trio.Event()
         self._again = CHECK_SECONDS  # until the log's ordering is to be looked at
         self.registrar = Registrar(roster, secrets.agent, self._append, verifiers, now_ms)
@@ -180,10 +185,15 @@ class Membership:
     @property
     def seat(self) -> Seat | None:
         """What the log says of this agent: our own, or what we were shown of it."""
-        known = self.roster.seat(self.agent)
-        if known is None and self._proof is not None:
-            known = self._proof.seat(self.genesis, self.agent)
-        return known
+        return self.roster.seat(self.agent) or self._shown
+
+    def _believe(self, proof: LogProof) -> bool:
+        """Whether it shows a seat of ours; raises ``Refused`` for one that is not true."""
+        seat = proof.seat(self.genesis, self.agent)
+        if seat is None:
+            return False
+        self._proof, self._shown, self._hello = proof, seat, None
+        return True
 
     @property
     def is_member(self) -> bool:
@@ -341,9 +351,7 @@ class Membership:
         """What a peer found of us; believed only where a signature says so."""
         before = self.state
         if verdict.extra and not self.is_member:
-            proof = LogProof.decode(verdict.extra)
-            if proof.seat(self.genesis, self.agent) is not None:
-                self._proof, self._hello = proof, None
+            if self._believe(LogProof.decode(verdict.extra)):
                 self._wake.set()
         elif not verdict.admitted and not self.is_member:
             reason = " ".join(part for part in (verdict.message, verdict.remedy) if part)

@@ -95,6 +95,8 @@ class Registrar:
         """Do what is due as a witness; returns in how many seconds there is more, None: not by
         time alone."""
         me, ordering = self._wallet.address, self._roster.ordering
+        if not self.may_decide:
+            return None
         async with self._lock:
             for _ in range(MAX_STEPS):
                 actions = ordering.due(me, self._roster.ready(), _clock_ms())
@@ -102,7 +104,7 @@ class Registrar:
                     break
                 for action in actions:
                     await self._publish(action)
-        wait = ordering.wait_ms(me, _clock_ms()) if self.may_decide else None
+        wait = ordering.wait_ms(me, _clock_ms())
         return None if wait is None else wait / 1000
 
     async def _publish(self, action: Propose | CastVote | Ballot | Promise) -> None:

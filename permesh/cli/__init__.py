@@ -6,10 +6,10 @@ what needs no daemon is imported where it is used.
 
 from __future__ import annotations
 
-from . import forum, identity, machine, models, owner, registrars
+from . import forum, identity, machine, models, owner, papers, registrars
 from .root import root as main
 
-for _group in (identity, registrars, owner, forum, models, machine):
+for _group in (identity, papers, registrars, owner, forum, models, machine):
     for _command in _group.COMMANDS:
         main.add_command(_command)
 

@@ -25,7 +25,8 @@ from .registry import Registry
 
 # With everything else that stands in its record.
 MAX_BATCH_BYTES = MAX_BODY_BYTES - MAX_CERTIFICATE_BYTES - MAX_REGISTRARS * 34
-MAX_BATCH_ENTRIES = 64
+# Each has four signatures or so to check, half a millisecond each, in one go.
+MAX_BATCH_ENTRIES = 16
 # One witness signs once in an attempt, and attempts are rare; a hostile one is not kept for ever.
 VOTES_PER_WITNESS = 64
 BATCHES_PER_AUTHOR = 8

@@ -335,6 +335,10 @@ class Registry:
         number = self._by_key.get(agent)
         return None if number is None else self._seats[number]
 
+    def __len__(self) -> int:
+        """How many seats there are."""
+        return len(self._seats)
+
     def seats(self) -> list[Seat]:
         """Everyone, by number."""
         return [self._seats[number] for number in sorted(self._seats)]

@@ -339,6 +339,10 @@ class Roster:
             self.credential(seat.agent),
         )
 
+    def __len__(self) -> int:
+        """How many members there are."""
+        return len(self.log.registry)
+
     def members(self) -> list[Member]:
         """Everyone, by number."""
         return [self._member(seat) for seat in self.log.registry.seats()]
@@ -379,6 +383,7 @@ class Roster:
         statements = [
             Entry.of(one)
             for agent in sorted(self._owners_say)
+            if self.seat(agent) is not None
             for _, one in sorted(self._owners_say[agent].items())
         ]
         ready = [one for one in statements if not self.log.registry.holds(one.digest)]

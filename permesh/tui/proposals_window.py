@@ -25,6 +25,7 @@ from .widgets.key_bar import KeyBar
 from .widgets.proposal_list import ProposalList, approvals_of
 from .words import cut, plural
 
+FOR_EVER = "The log of admissions keeps for ever what you sign."
 ONLY_REGISTRARS = "Only registrars approve; you can read along."
 
 
@@ -122,7 +123,8 @@ class Approve(Dialog):
         with Vertical(classes="dialog"):
             with VerticalScroll(classes="line -short"):
                 yield Static(clean_line(proposal.about), markup=False)
-            yield Static(_facts(proposal, self._own), markup=False)
+                yield Static(_facts(proposal, self._own), markup=False)
+            yield Static(FOR_EVER, classes="note", markup=False)
             yield Static(id="problem", classes="problem", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Cancel (n)", id="cancel")
@@ -162,11 +164,10 @@ class Approve(Dialog):
 
 def _facts(proposal: Proposal, own: str) -> Content:
     return Content.assemble(
-        ("kind      ", "$foreground 50%"),
+        ("\nkind      ", "$foreground 50%"),
         clean_line(cut(proposal.kind, 32)),
         ("\nso far    ", "$foreground 50%"),
         approvals_of(proposal, own),
         ("\nproposal  ", "$foreground 50%"),
         clean_line(cut(proposal.id, 17)),
-        ("\n\nThe log of admissions keeps for ever what you sign.", "$foreground 60%"),
     )

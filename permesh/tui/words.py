@@ -115,23 +115,19 @@ def fold(text: str, width: int) -> list[str]:
     lines: list[str] = []
     line, used = "", 0
     for at, word in enumerate(text.split(" ")):
-        cells = _cells(word)
+        cells = len(word) if word.isascii() or len(word) > width else cell_len(word)
         if at and used + 1 + cells <= width:
             line, used = f"{line} {word}", used + 1 + cells
             continue
         if at:
             lines.append(line)
-        step = width if word.isascii() else width // 2  # no character takes more than two cells
-        while cells > width:
-            lines.append(word[:step])
-            word = word[step:]
-            cells = _cells(word)
+        if cells > width:
+            step = width if word.isascii() else width // 2  # no character takes more than two
+            pieces = [word[start : start + step] for start in range(0, len(word), step)]
+            lines.extend(pieces[:-1])
+            word, cells = pieces[-1], cell_len(pieces[-1])
         line, used = word, cells
     return [*lines, line]
-
-
-def _cells(word: str) -> int:
-    return len(word) if word.isascii() else cell_len(word)
 
 
 def colour_of(agent: str, dark: bool) -> str:
