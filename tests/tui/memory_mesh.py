@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Literal
 
 from pydantic import BaseModel
@@ -15,12 +15,15 @@ from pydantic import BaseModel
 from permesh.errors import NotFound, PermeshError
 from permesh.identity.card import human
 from permesh.schema import (
+    Chronicle,
+    ChronicleEvent,
     CredentialState,
     Engine,
     Identity,
     Invite,
     Lagged,
     LocalModel,
+    Log,
     Member,
     Members,
     Mesh,
@@ -28,6 +31,8 @@ from permesh.schema import (
     Peer,
     Post,
     Posts,
+    Proposal,
+    Proposals,
     Room,
     Rooms,
     Snapshot,
@@ -42,6 +47,11 @@ DAY = 24 * HOUR
 MESH_ID = hashlib.sha256(b"hearth").hexdigest()
 ABSENT = PermeshError(
     "daemon.absent", "No daemon is running on this home.", "Start one with: permesh daemon"
+)
+
+CONTRADICTION = (
+    "After entry 12 the log goes on in two ways, and nobody is let in until the registrars choose "
+    "one. Both were signed by: atlas (AGT-0001)."
 )
 
 
@@ -82,6 +92,10 @@ class MemoryMesh:
         self.model_list: list[LocalModel] = []
         self.mesh_state: Literal["none", "asking", "pending", "refused", "member"] = "member"
         self.detail = ""
+        self.chronicles: dict[str, Chronicle] = {}
+        self.proposal_list: list[Proposal] = []
+        self.refuse_approvals: PermeshError | None = None
+        self.contradiction = ""
         self.engine = Engine(state="stopped")
         self.refused: dict[str, int] = {}
         self.snapshot_size = 1_000
@@ -94,7 +108,7 @@ class MemoryMesh:
         self,
         name: str,
         number: str,
-        state: Literal["registrar", "member", "pending"] = "member",
+        state: Literal["registrar", "member", "pending", "suspended", "revoked"] = "member",
         *,
         online: bool = True,
     ) -> Member:
@@ -177,6 +191,39 @@ class MemoryMesh:
             update={"posts": known.posts + 1, "last_post_ms": max(known.last_post_ms, at_ms)}
         )
         return post
+
+    def add_chronicle(
+        self, name: str, events: list[ChronicleEvent], left_out: int = 0
+    ) -> Chronicle:
+        """The admission, and then ``events``."""
+        member = self.member_list[address(name)]
+        told = f"admitted by atlas (AGT-0001); {member.human}"
+        admission = ChronicleEvent(
+            at_ms=member.admitted_ms, kind="admission", text=told, entry=int(member.number[4:])
+        )
+        chronicle = Chronicle(
+            agent=member.agent,
+            number=member.number,
+            name=member.name,
+            items=[admission, *events],
+            left_out=left_out,
+        )
+        self.chronicles[member.agent] = chronicle
+        return chronicle
+
+    def propose(
+        self, about: str, kind: str = "suspension", approvals: tuple[str, ...] = (), needed: int = 2
+    ) -> Proposal:
+        proposal = Proposal(
+            id=hashlib.sha256(about.encode()).hexdigest(),
+            kind=kind,
+            about=about,
+            approvals=list(approvals),
+            needed=needed,
+            decided=False,
+        )
+        self.proposal_list.append(proposal)
+        return proposal
 
     # Events
 
@@ -268,6 +315,14 @@ class MemoryMesh:
             ],
             engine=self.engine,
             records=sum(len(posts) for posts in self.post_list.values()) + 1_204,
+            log=Log(
+                size=len(self.member_list),
+                root=hashlib.sha256(b"root").hexdigest(),
+                registrars=1,
+                threshold=1,
+                quorum=1,
+                contradiction=self.contradiction,
+            ),
             refused=self.refused,
         )
 
@@ -320,6 +375,34 @@ class MemoryMesh:
         self.member_list[agent] = admitted
         self.push("member", admitted)
         return admitted
+
+    async def chronicle(self, agent: str) -> Chronicle:
+        await self._called(f"chronicle {agent}")
+        member = self.member_list.get(agent)
+        if member is None or member.state == "pending":
+            raise NotFound(
+                "members.unknown",
+                f"There is no member '{agent}'.",
+                "See who is one: permesh members",
+            )
+        return self.chronicles.get(agent) or self.add_chronicle(member.name, [])
+
+    async def proposals(self) -> Proposals:
+        await self._called("proposals")
+        return Proposals(items=self.proposal_list)
+
+    async def approve(self, proposal: str) -> Proposal:
+        await self._called(f"approve {proposal}")
+        if self.refuse_approvals is not None:
+            raise self.refuse_approvals
+        found = next(one for one in self.proposal_list if one.id == proposal)
+        given = [*found.approvals, self.number]
+        approved = found.model_copy(
+            update={"approvals": given, "decided": len(given) >= found.needed}
+        )
+        at = self.proposal_list.index(found)
+        self.proposal_list[at : at + 1] = [] if approved.decided else [approved]
+        return approved
 
     async def rooms(self, cursor: str | None = None, limit: int = 100) -> Rooms:
         await self._called("rooms")
@@ -464,4 +547,34 @@ def lived_in_mesh() -> MemoryMesh:
         state="ready", pid=4720, restarts=0, backend="cpu (mkl)", weight_bytes=118_000_000
     )
     mesh.refused = {"credential.expired": 2, "wire.too_long": 11}
+    mesh.add_chronicle("beryl", list(_a_life()), left_out=2)
+    mesh.propose("dune (AGT-0004) is suspended: did not answer for a month", "suspension",
+                 ("AGT-0002",))  # fmt: skip
+    mesh.propose("cobalt (AGT-0003) becomes a registrar", "registrars", ("AGT-0001",), needed=3)
     return mesh
+
+
+def _a_life() -> Iterator[ChronicleEvent]:
+    """What a Chronicle may tell of beryl after its admission."""
+
+    def event(minutes: int, kind: str, text: str, entry: int = 0) -> ChronicleEvent:
+        return ChronicleEvent(at_ms=NOW - minutes * MINUTE, kind=kind, text=text, entry=entry)
+
+    by = "by atlas (AGT-0001), cobalt (AGT-0003)"
+    claim = (
+        f"claims permesh/0.1.0 python/3.12 mlx/0.32.4 linux-x86_64, hash {runtime_hash('0.1.0')}"
+    )
+    yield event(7 * 1440, "rotation", f"epoch 2 began; {claim}")
+    yield event(6 * 1440, "suspension", f"suspended {by}: two machines on one key", 7)
+    fork = [hashlib.sha256(text).hexdigest() for text in (b"one", b"other")]
+    yield event(
+        5 * 1440,
+        "fault",
+        f"signed two records at 41 of its chain: {fork[0]} and {fork[1]}; "
+        f"its owner chose {fork[0]}",
+    )
+    yield event(5 * 1440 - 90, "key", f"moved by its owner from {address('b')} to "
+                f"{address('beryl')}", 8)  # fmt: skip
+    yield event(4 * 1440, "suspension", f"reinstated {by}", 9)
+    yield event(3 * 1440, "title", f"became a registrar, approved {by}", 10)
+    yield event(10 * 60, "rotation", f"epoch 3 began; {claim}")

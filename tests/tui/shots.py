@@ -44,6 +44,8 @@ SCENES: dict[str, Callable[[Pilot[None]], Awaitable[None]]] = {
     "members": keys("2", "down", "down"),
     "mesh": keys("3"),
     "card": keys("4"),
+    "chronicle": keys("2", "down", "down", "c"),
+    "proposals": keys("2", "p"),
     "compose": compose,
     "help": keys("question_mark"),
     "light": keys("t"),

@@ -22,7 +22,18 @@ from .memory_mesh import NOW, MemoryMesh
 Given = ParamSpec("Given")
 QUICK = Backoff(first=0.01, most=0.02)
 TRIES = 150
-ASKING = {"newest", "older", "send", "lists", "models", "card", "invite", "make"}
+ASKING = {
+    "newest",
+    "older",
+    "send",
+    "lists",
+    "models",
+    "card",
+    "invite",
+    "make",
+    "listing",
+    "approve",
+}
 
 
 def played(scene: Callable[Given, Awaitable[None]]) -> Callable[Given, None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from .memory_mesh import MemoryMesh, lived_in_mesh
+from .memory_mesh import CONTRADICTION, MemoryMesh, lived_in_mesh
 from .shots import SCENES, SIZES, keys
 from .stage import make_app
 
@@ -21,7 +21,7 @@ def test_narrow(scene, snap_compare):
     assert snap_compare(app, terminal_size=NARROW, run_before=SCENES[scene])
 
 
-@pytest.mark.parametrize("scene", ["rooms", "mesh"])
+@pytest.mark.parametrize("scene", ["rooms", "mesh", "chronicle"])
 def test_wide(scene, snap_compare):
     app = make_app(lived_in_mesh())
 
@@ -40,3 +40,10 @@ def test_no_daemon(snap_compare):
     mesh.up = False
 
     assert snap_compare(make_app(mesh), run_before=keys())
+
+
+def test_alarm(snap_compare):
+    mesh = lived_in_mesh()
+    mesh.contradiction = CONTRADICTION
+
+    assert snap_compare(make_app(mesh), terminal_size=NARROW, run_before=keys("2"))

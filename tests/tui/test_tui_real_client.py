@@ -13,7 +13,17 @@ import pytest
 from permesh.client import AsyncClient
 from permesh.config import Home
 from permesh.errors import PermeshError
-from permesh.schema import NewRoom
+from permesh.schema import (
+    Chronicle,
+    ChronicleEvent,
+    NewProposal,
+    NewRoom,
+    Proposal,
+    Proposals,
+    Release,
+    Releases,
+    Told,
+)
 from permesh.tui import run
 from permesh.tui.app import PermeshApp
 from permesh.tui.widgets.top_bar import Banner
@@ -28,6 +38,70 @@ def test_without_a_terminal_there_is_a_clear_refusal(monkeypatch):
         run(Path("/tmp/permesh.sock"))
 
     assert raised.value.code == "tui.no_terminal"
+
+
+class IdentityNode(FakeNode):
+    """The fake node, with a public record of everybody and one thing to decide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proposal = Proposal(
+            id="ab" * 32,
+            kind="suspension",
+            about="beryl (AGT-0002) is suspended",
+            approvals=["AGT-0003"],
+            needed=2,
+            decided=False,
+        )
+
+    async def chronicle(self, agent: str) -> Chronicle:
+        told = ChronicleEvent(at_ms=NOW, kind="admission", text="named by the genesis", entry=1)
+        return Chronicle(agent=agent, number="AGT-0001", name="atlas", items=[told])
+
+    async def proposals(self) -> Proposals:
+        return Proposals(items=[self.proposal])
+
+    async def propose(self, wanted: NewProposal) -> Proposal:
+        return self.proposal.model_copy(update={"about": wanted.reason})
+
+    async def approve(self, proposal: str) -> Proposal:
+        if proposal != self.proposal.id:
+            raise PermeshError("proposal.unknown", "No proposal begins with that.")
+        self.proposal = self.proposal.model_copy(update={"decided": True})
+        return self.proposal
+
+    async def releases(self) -> Releases:
+        release = Release(version="1", runtime_hash="cd" * 32, accepted=True, decided_ms=NOW)
+        return Releases(items=[release])
+
+    async def tell_owner(self, statement: str) -> Told:
+        return Told(name=statement)
+
+
+@played
+async def test_what_registrars_decide_and_chronicles_come_over_the_socket():
+    root = Path(tempfile.mkdtemp(prefix="pm-"))
+    home, node = Home(root), IdentityNode()
+    try:
+        async with AsyncClient(home.socket) as client:
+            with running(home, node):
+                wanted = NewProposal(kind="suspension", agent="AGT-0002", reason="why")
+                assert (await client.propose(wanted)).about == "why"
+                assert (await client.releases()).items[0].version == "1"
+                assert (await client.tell_owner("abcd")).name == "abcd"
+                with pytest.raises(PermeshError) as raised:
+                    await client.approve("ff")
+                assert raised.value.code == "proposal.unknown"
+                app = PermeshApp(client, lambda: NOW, None, QUICK)
+                async with app.run_test(size=(80, 24)) as pilot:
+                    await settle(pilot)
+                    await pilot.press("4", "c")
+                    await until(pilot, lambda: "named by the genesis" in shown(pilot))
+                    await pilot.press("escape", "2", "p")
+                    await until(pilot, lambda: "1 of 2 approvals: AGT-0003" in shown(pilot))
+                    assert (await client.approve("ab" * 32)).decided
+    finally:
+        shutil.rmtree(root)
 
 
 @played

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from rich.cells import cell_len
 
 from permesh.tui.layers import bar, cells_for, edges, gaps, ruler
 from permesh.tui.words import (
@@ -13,7 +14,9 @@ from permesh.tui.words import (
     MINUTE,
     ago,
     colour_of,
+    cut,
     emblem,
+    fold,
     lasting,
     moment,
     plural,
@@ -74,6 +77,35 @@ def test_sizes_and_counts():
 def test_short_keeps_both_ends():
     assert short("0123456789abcdef") == "01234567…cdef"
     assert short("0123456789abc") == "0123456789abc"
+
+
+def test_cut_says_that_it_cut():
+    assert cut("abcde", 5) == "abcde"
+    assert cut("abcdef", 5) == "abcd…"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [""]),
+        ("one two three", ["one two", "three"]),
+        ("one  two", ["one  two"]),
+        ("abcdefghijk lm", ["abcdefgh", "ijk lm"]),
+        ("漢字漢字漢字", ["漢字漢字", "漢字"]),
+        ("é 漢字 x", ["é 漢字 x"]),
+    ],
+)
+def test_fold(text, lines):
+    assert fold(text, 8) == lines
+
+
+@pytest.mark.parametrize("width", [-3, 0, 1, 2, 7, 64])
+def test_nothing_is_lost_in_folds_and_no_line_is_too_wide(width):
+    for part in ("x", "漢", "❤\ufe0f", "e\u0301 ", " ", "漢 x", "ab\u200d", "🏳\ufe0f\u200d🌈 "):
+        text = part * 300
+        lines = fold(text, width)
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+        assert all(cell_len(line) <= max(2, width) for line in lines)
 
 
 def test_a_member_keeps_its_colour():

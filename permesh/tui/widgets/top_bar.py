@@ -118,11 +118,15 @@ class Alarm(Widget):
         return Content("\n").join(self._lines(self.size.width))
 
     def _lines(self, width: int) -> list[Content]:
-        width = max(1, width)
-        lines = fold(f"! {self._text}", width)
+        width = max(2, width - 2)
+        lines = fold(self._text, width)
         shown, left = lines[: ALARM_LINES - 1], lines[ALARM_LINES - 1 :]
-        last = [Content(" ".join(left[:2])).truncate(width, ellipsis=True)] if left else []
-        return [*map(Content, shown), *last]
+        if left:  # what finds no room is cut off where one sees it
+            shown.append(" ".join(left[:2]))
+        return [
+            Content.assemble("  " if at else "! ", Content(line).truncate(width, ellipsis=True))
+            for at, line in enumerate(shown)
+        ]
 
 
 class Banner(Static):
