@@ -20,7 +20,7 @@ from rich.table import Table
 
 from permesh.errors import PermeshError
 
-from . import forum, split
+from . import forum, roster, split
 from .fleet import Fleet
 
 RESULTS = Path("build/bench.json")
@@ -48,6 +48,10 @@ TARGETS = (
     Target("serve_memory", 1.1, False, "weight bytes held by a server over what its layers need"),
     Target("post_latency_s", 0.3, False, "a post seen by the other two, median seconds"),
     Target("burst_lost", 0, False, "of 500 posts in a burst: lost, or seen twice"),
+    Target("roster_rebuild_s", 15, False, "seconds to fold the roster of 10,000 members"),
+    Target("roster_rss_mb", 300, False, "resident memory of a process that holds it, in MB"),
+    Target("credential_cold_ms", 2, False, "a member's hello whose credential is new, median ms"),
+    Target("credential_warm_ms", 0.05, False, "a member's hello that was seen before, median ms"),
 )
 
 Suite = Callable[[Fleet, Console], dict[str, float]]
@@ -56,27 +60,31 @@ SUITES: tuple[tuple[Suite, tuple[str, ...]], ...] = (
     (forum.measure, ("post_latency_s", "burst_lost")),
     (split.measure, ("split_decode", "split_ttft", "serve_memory")),
 )
+# What needs no fleet, and measures all of its names at once; ONLY may name it as a whole.
+ROSTER = ("roster_rebuild_s", "roster_rss_mb", "credential_cold_ms", "credential_warm_ms")
 
 
 def main() -> int:
     known = [target.name for target in TARGETS]
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("only", nargs="?", choices=known, help="one figure alone")
+    parser.add_argument("only", nargs="?", choices=[*known, "roster"], help="one figure alone")
     only = parser.parse_args().only
     console = Console()
     console.print(f"{platform.platform()}, {os.cpu_count()} cores, load before: {_load()}")
+    wanted = {"roster": ROSTER}.get(only, (only,)) if only else known
     figures: dict[str, float] = {}
     try:
-        with Fleet(console) as fleet:
-            for suite, names in SUITES:
-                if only is None or only in names:
-                    figures.update(suite(fleet, console))
+        if set(wanted) & set(ROSTER):
+            figures.update(roster.measure(console))
+        if set(wanted) - set(ROSTER):
+            with Fleet(console) as fleet:
+                for suite, names in SUITES:
+                    if set(wanted) & set(names):
+                        figures.update(suite(fleet, console))
     except PermeshError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    if only is not None:
-        figures = {only: figures[only]}
-    _report(console, figures)
+    _report(console, {name: figures[name] for name in wanted})
     return 0
 
 

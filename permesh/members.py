@@ -78,18 +78,26 @@ async def read_chronicle(store: AsyncStore, roster: Roster, reference: str) -> s
     """Of a member by what people call it; raises ``members.unknown``."""
     seat = find_seat(roster, reference)
 
-    def read(reading: Store) -> tuple[list[Credential], list[Fork]]:
-        credentials, forks = [], []
+    def read(reading: Store) -> tuple[list[Credential], list[Fork], int]:
+        credentials, forks, total = [], [], 0
         for key in seat.keys:
-            found = reading.identity_records_of(key, CREDENTIAL, MAX_ROTATIONS + 1)
+            total += reading.count_identity_records_of(key, CREDENTIAL)
+            found = reading.identity_records_of(key, CREDENTIAL, MAX_ROTATIONS)
             credentials += [Credential.decode(one.body) for one in found]
-            forks += reading.forks_of(key)
-        return credentials, forks
+            forks += [one for one in reading.forks_of(key) if _begins(reading, one)]
+        return credentials, forks, total
 
-    credentials, forks = await store.read(read)
-    newest = sorted(credentials, key=lambda one: -one.issued_ms)
-    left_out = len(newest) - len(newest[:MAX_ROTATIONS])
-    return chronicle(roster, seat, newest[:MAX_ROTATIONS], forks, left_out)
+    credentials, forks, total = await store.read(read)
+    newest = sorted(credentials, key=lambda one: -one.issued_ms)[:MAX_ROTATIONS]
+    return chronicle(roster, seat, newest, forks, total - len(newest))
+
+
+def _begins(reading: Store, fork: Fork) -> bool:
+    """Whether the chain parts here: where two branches only go on, nothing new was contradicted."""
+    one, other = reading.get(fork.id_a), reading.get(fork.id_b)
+    if one is None or other is None or one.header.seq != other.header.seq:
+        return True
+    return one.header.prev == other.header.prev
 
 
 def find_seat(roster: Roster, reference: str) -> Seat:
@@ -103,7 +111,7 @@ def find_seat(roster: Roster, reference: str) -> Seat:
     ]
     named = [one for one in seats if wanted == one.name]
     begun = [one for one in seats if len(wanted) > 2 and address(one.agent).startswith(wanted)]
-    found = exact or named or begun
+    found = exact or list({one.number: one for one in (*named, *begun)}.values())
     if len(found) > 1:
         raise PermeshError(
             "members.ambiguous",

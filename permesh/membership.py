@@ -26,6 +26,7 @@ from .identity.hello import (
     Asking,
     Hello,
     OwnersVisit,
+    Recognised,
     Verified,
     check_hello,
     check_served,
@@ -58,6 +59,9 @@ MAX_ASKING = 64
 REPUBLISH_MS = roster_module.REQUEST_LIFE_MS // 2
 
 OWNER_HEARD = "owner.heard"  # the verdict on an owner's visit
+
+# Of one registrar's batches, the newest, among which one that is lacking is looked for.
+MAX_BATCHES_READ = 1024
 
 # What a home remembers of its mesh, in the store's key-value table.
 GENESIS_KEY = "mesh.genesis"
@@ -115,6 +119,7 @@ class Membership:
         self._credential: Credential
         self._session: SessionKey
         self._journal: Journal | None = None
+        self._recognised = Recognised()
         self._asking: dict[bytes, Asking] = {}
         self._owners_say: dict[bytes, OwnerStatement] = {}  # by digest, until published
         # Whoever lost its database, and not its keys, hears first what it wrote before: going on
@@ -263,12 +268,17 @@ class Membership:
         return self._hello[2]
 
     def check(self, peer_id: str, hello: bytes) -> GateVerdict:
+        again = self._recognised.check(hello, self.roster, peer_id, self._now_ms())
+        if again is not None:
+            return GateVerdict("admitted", verified=again, expires_ms=again.expires_ms)
         shown = decode_shown(hello)
         if isinstance(shown, OwnersVisit):
             return self._hear_owner(shown.statement)
         found = check_hello(shown, self.roster, peer_id, self._now_ms())
         if isinstance(found, Asking):
             return self._hear(found)
+        if shown.enrolment is None:
+            self._recognised.remember(hello, found.credential)
         return self._welcome(shown, found)
 
     def _welcome(self, shown: Hello, found: Verified) -> GateVerdict:
@@ -391,6 +401,7 @@ class Membership:
         if not self._knows_its_chain:
             return
         await self._publish_credential()
+        await self._find_wanted()
         while self._asking:
             agent, asking = next(iter(self._asking.items()))
             await self._sponsor(asking)
@@ -402,6 +413,18 @@ class Membership:
             self._owners_say.pop(digest, None)
         again = await self.registrar.settle()
         self._again = CHECK_SECONDS if again is None else again
+
+    async def _find_wanted(self) -> None:
+        """A batch that is certified may be among the records, and not in memory any more."""
+        log = self.roster.log
+        while (wanted := log.wanted) is not None:
+            for author in log.registry.registrars:
+                found = await self._store.read(
+                    Store.identity_records_of, author, roster_module.BATCH, MAX_BATCHES_READ
+                )
+                self.roster.offer(found)
+            if log.wanted == wanted:
+                return  # it is on its way here
 
     def identity_changed(self) -> None:
         """The roster has taken in records: there may be something to do."""

@@ -221,6 +221,14 @@ class Store:
         )
         return [_record(row) for row in rows]
 
+    def count_identity_records_of(self, author: bytes, kind: str) -> int:
+        rows = self._database.read(
+            "SELECT count(*) FROM records"
+            f" WHERE scope = {SCOPE_IDENTITY} AND author = ? AND kind = ?",
+            (author, kind),
+        )
+        return int(rows[0][0])
+
     def forks_of(self, author: bytes, limit: int = 1000) -> list[Fork]:
         rows = self._database.read(
             "SELECT author, seq, id_a, id_b FROM forks WHERE author = ? ORDER BY seq LIMIT ?",

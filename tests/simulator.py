@@ -25,6 +25,7 @@ from permesh.store import SCOPE_IDENTITY, SCOPES, Sum, fingerprint, scope_of
 
 MESH = bytes(range(32))
 START_MS = 1_700_000_000_000
+HEARTBEAT_MS = 1_000
 CREDENTIAL = "identity.credential"
 NOTE = "test.note"
 
@@ -147,6 +148,8 @@ class Weather:
 
     delay_ms: tuple[int, int] = (2, 80)
     gossip_loss: float = 0.0
+    # How often gossipsub offers again what somebody missed, a heartbeat apart, with equal luck.
+    gossip_offers: int = 0
     stream_loss: float = 0.0  # a message that breaks its whole session
 
 
@@ -441,9 +444,14 @@ class Network:
         for node in self.nodes.values():
             if node is sender or not self.reachable(sender, node):
                 continue
-            if self.rng.random() >= self.weather.gossip_loss:
-                self.messages += 1
-                self.at(self.delay(), lambda node=node: self._deliver(sender, node, data))
+            self._tell(sender, node, data, self.weather.gossip_offers)
+
+    def _tell(self, sender: Node, node: Node, data: bytes, offers: int) -> None:
+        if self.rng.random() >= self.weather.gossip_loss:
+            self.messages += 1
+            self.at(self.delay(), lambda: self._deliver(sender, node, data))
+        elif offers and self.reachable(sender, node):
+            self.at(HEARTBEAT_MS, lambda: self._tell(sender, node, data, offers - 1))
 
     def _deliver(self, sender: Node, node: Node, data: bytes) -> None:
         if self.reachable(sender, node):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from permesh.errors import Refused
 from permesh.records import pack
@@ -108,6 +107,9 @@ class Ordering:
         self._promises: dict[
             tuple[int, bytes], dict[int, dict[bytes, tuple[bytes, Promise]]]
         ] = {}  # fmt: skip
+        # The highest round that each witness promised. Kept for good: a log that contradicts itself
+        # may go back to a state that seemed to be left behind.
+        self._highest: dict[tuple[int, bytes], dict[bytes, int]] = {}
         self._waiting: tuple[tuple[int, bytes], int, int] | None = None  # base, round, since
 
     # -- what is seen ------------------------------------------------------------------------
@@ -123,6 +125,8 @@ class Ordering:
         rounds = self._promises.setdefault((ballot.base_size, ballot.base_root), {})
         if sum(author in by for by in rounds.values()) < BALLOTS_PER_WITNESS * MAX_REGISTRARS:
             rounds.setdefault(ballot.round, {}).setdefault(author, (record, promise))
+        highest = self._highest.setdefault((ballot.base_size, ballot.base_root), {})
+        highest[author] = max(ballot.round, highest.get(author, 0))
 
     # -- what to do --------------------------------------------------------------------------
 
@@ -131,6 +135,7 @@ class Ordering:
         log = self._log
         self._forget()
         if log.contradiction is not None or not log.registry.may_decide(me):
+            self._waiting = None
             return []
         votes = {c.round: c for c, by in log.votes().items() if me in by}
         floor = max([*votes, self._promised(me)], default=0)
@@ -167,8 +172,7 @@ class Ordering:
                 del table[base]
 
     def _promised(self, me: bytes) -> int:
-        rounds = self._promises.get(self._here, {})
-        return max((number for number, by in rounds.items() if me in by), default=0)
+        return self._highest.get(self._here, {}).get(me, 0)
 
     def _acceptable(
         self, author: bytes, batch: Batch, votes: dict[int, Checkpoint], floor: int
@@ -179,10 +183,7 @@ class Ordering:
             return False
         if attempt > 0 and not self._allowed(batch):
             return False
-        try:
-            return self._log.checkpoint(batch.entries, attempt) == checkpoint
-        except Refused:
-            return False
+        return self._leads(batch)
 
     def _allowed(self, batch: Batch) -> bool:
         """Whether the promises that a batch names are those of a quorum, and allow it."""
@@ -194,9 +195,43 @@ class Ordering:
         }
         if len(cited) < self._log.registry.quorum:
             return False
-        bound = _bound_by(cited.values())
+        bound = self._bound_by(cited, batch.checkpoint.round)
         checkpoint = batch.checkpoint
         return bound is None or (bound.size, bound.root) == (checkpoint.size, checkpoint.root)
+
+    def _bound_by(self, promises: dict[bytes, Promise], attempt: int) -> Checkpoint | None:
+        """What may have been certified below round ``attempt``, as far as these promises allow.
+
+        A vote counts whether its witness showed it or hid it. What too few can have voted for, even
+        if all that are silent did, and less than a third of all besides, who hide it, cannot have
+        been certified; nor can what breaks the log's rules.
+        """
+        log, witnesses = self._log, self._log.registry.witnesses
+        silent = set(witnesses) - set(promises)
+        needed = log.registry.quorum - (len(witnesses) - 1) // 3
+        voters: dict[Checkpoint, set[bytes]] = {}
+        for checkpoint, by in log.votes().items():
+            voters.setdefault(checkpoint, set()).update(by)
+        for witness, promise in promises.items():
+            if promise.voted is not None:
+                voters.setdefault(promise.voted.checkpoint, set()).add(witness)
+        for checkpoint in sorted(voters, key=lambda one: (-one.round, one.root)):
+            able = (voters[checkpoint] & set(promises)) | silent
+            if checkpoint.round < attempt and len(able) >= needed and not self._false(checkpoint):
+                return checkpoint
+        return None
+
+    def _false(self, checkpoint: Checkpoint) -> bool:
+        """Whether a batch here claims that checkpoint, and does not lead to it."""
+        claimed = [batch for _, batch in self._log.candidates() if batch.checkpoint == checkpoint]
+        return bool(claimed) and not any(self._leads(batch) for batch in claimed)
+
+    def _leads(self, batch: Batch) -> bool:
+        try:
+            made = self._log.checkpoint(batch.entries, batch.checkpoint.round)
+        except Refused:
+            return False
+        return made == batch.checkpoint
 
     def _asked(self, floor: int, votes: dict[int, Checkpoint]) -> Ballot | None:
         """The newest ballot that asks for more than was promised, by the round's own owner."""
@@ -244,13 +279,14 @@ class Ordering:
         if len(promised) < log.registry.quorum:
             return []
         cited = tuple(sorted(record for record, _ in promised.values()))
-        bound = _bound_by(promise for _, promise in promised.values())
+        bound = self._bound_by({who: promise for who, (_, promise) in promised.items()}, floor)
         if bound is not None:
             for _, batch in log.candidates():
-                if (batch.checkpoint.size, batch.checkpoint.root) == (bound.size, bound.root):
+                way = (batch.checkpoint.size, batch.checkpoint.root)
+                if way == (bound.size, bound.root) and self._leads(batch):
                     again = log.checkpoint(batch.entries, floor)
                     return [Propose(again, batch.entries, cited)]
-            return []  # its batch is on its way here
+            return []  # its batch, or another promise, is on its way here
         if not entries:
             return []
         return [Propose(log.checkpoint(entries, floor), tuple(entries), cited)]
@@ -260,7 +296,9 @@ class Ordering:
         attempt = max(floor, self._newest_ballot())
         if self._waiting is None or self._waiting[:2] != (self._here, attempt):
             self._waiting = (self._here, attempt, now_ms)
-        if attempt > 0 and log.owner_of(attempt) == me:
+        asked = self._ballots.get(self._here, {}).get(me, ())
+        if (attempt > 0 and log.owner_of(attempt) == me) or len(asked) >= BALLOTS_PER_WITNESS:
+            self._waiting = None
             return []  # it stands; those who were away will answer it
         if now_ms < self._waiting[2] + self._patience(me, attempt):
             return []
@@ -274,10 +312,4 @@ class Ordering:
             return PATIENCE_MS
         distance = (registrars.index(me) - attempt - 1) % len(registrars)
         mine = len(self._ballots.get(self._here, {}).get(me, ()))
-        return PATIENCE_MS * (1 + distance) << min(mine, MAX_DOUBLINGS)
-
-
-def _bound_by(promises: Iterable[Any]) -> Checkpoint | None:
-    """What the newest vote among ``promises`` was for; of several, the smallest root."""
-    voted = [one.voted.checkpoint for one in promises if one.voted is not None]
-    return min(voted, key=lambda one: (-one.round, one.root), default=None)
+        return (PATIENCE_MS * (1 + distance)) << min(mine, MAX_DOUBLINGS)

@@ -75,7 +75,7 @@ def _decided(roster: Roster, seat: Seat) -> list[ChronicleEvent]:
 def _told(roster: Roster, entry: Entry, keys: set[bytes]) -> tuple[Kind, int, str] | None:
     content = entry.content()
     by = _names(roster, (one.registrar for one in entry.approvals))
-    at_ms = max((one.decided_ms for one in entry.approvals), default=0)
+    at_ms = entry.decided_ms
     match content:
         case RegistrarChange(added, removed):
             if added in keys:

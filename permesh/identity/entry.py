@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from statistics import median_high
 from typing import Any
 
 from permesh.records import pack, unpack
@@ -229,23 +231,13 @@ class Entry:
 
     def content(self) -> Content:
         """Decoded; raises ``Refused``."""
-        match self.kind:
-            case "admission":
-                return Enrolment.decode(self.data)
-            case "registrars":
-                return RegistrarChange.decode(self.data)
-            case "suspension" | "reinstatement":
-                return Suspension.decode(self.data)
-            case "release":
-                return Release.decode(self.data)
-            case "resolution":
-                return Resolution.decode(self.data)
-            case "owner":
-                return OwnerStatement.decode(self.data)
-            case _:
-                fields = unpack(self.data, limit=MAX_CONTENT_BYTES)
-                require(isinstance(fields, list) and len(fields) == 4, "founder")
-                return Registrar(*fields)
+        return _content(self.kind, self.data)
+
+    @property
+    def decided_ms(self) -> int:
+        """When, by the middle one of its approvals: nobody alone dates it. 0 without any."""
+        dates = [one.decided_ms for one in self.approvals]
+        return median_high(dates) if dates else 0
 
     @property
     def subject(self) -> bytes:
@@ -266,6 +258,27 @@ class Entry:
             content.verify(mesh)
         for approval in self.approvals:
             check_approval(mesh, self, approval)
+
+
+@lru_cache(maxsize=256)  # each is asked for several times on its way into the log
+def _content(kind: str, data: bytes) -> Content:
+    match kind:
+        case "admission":
+            return Enrolment.decode(data)
+        case "registrars":
+            return RegistrarChange.decode(data)
+        case "suspension" | "reinstatement":
+            return Suspension.decode(data)
+        case "release":
+            return Release.decode(data)
+        case "resolution":
+            return Resolution.decode(data)
+        case "owner":
+            return OwnerStatement.decode(data)
+        case _:
+            fields = unpack(data, limit=MAX_CONTENT_BYTES)
+            require(isinstance(fields, list) and len(fields) == 4, "founder")
+            return Registrar(*fields)
 
 
 def check_approval(mesh: bytes, entry: Entry, approval: Approval) -> None:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from permesh.errors import Refused
 from permesh.records import pack
@@ -32,6 +33,8 @@ CREDENTIAL_TYPE = "permesh-credential"
 CONTRADICTION_TYPE = "permesh-contradiction"
 DOCUMENT_VERSION = 1
 MAX_DOCUMENT_BYTES = 256 * 1024
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def genesis_document(genesis: Genesis) -> dict[str, Any]:
 def read_genesis(document: Any) -> Genesis:
     """Raises ``Refused`` unless every leaf is what the bytes say."""
     _require_type(document, GENESIS_TYPE)
-    genesis = Genesis.decode(_bytes(document))
+    genesis = _decoded(Genesis.decode, document)
     _require_same(document, genesis_document(genesis))
     return genesis
 
@@ -81,7 +84,7 @@ def credential_document(roster: Roster, credential: Credential) -> dict[str, Any
 def check_document(document: Any, genesis: Genesis, now_ms: int) -> Checked:
     """Raises ``Refused`` unless every leaf holds, and the credential does at ``now_ms``."""
     _require_type(document, CREDENTIAL_TYPE)
-    shown = Hello.decode(_bytes(document))
+    shown = _decoded(Hello.decode, document)
     checked = _check(genesis, shown)
     _require_same(document, _document(genesis, shown))
     checked.credential.check_current(now_ms)
@@ -110,8 +113,7 @@ def check_contradiction(document: Any, genesis: Genesis) -> tuple[bytes, ...]:
 
 def _contradiction(genesis: Genesis, found: Contradiction, registrars: LogProof) -> dict[str, Any]:
     registry = registrars.registry(genesis)
-    witnesses = [one for one in registry.registrars if registry.may_decide(one)]
-    found.verify(genesis.mesh_id, witnesses, registry.quorum)
+    found.verify(genesis.mesh_id, registry.witnesses, registry.quorum)
     return {
         "type": CONTRADICTION_TYPE,
         "version": DOCUMENT_VERSION,
@@ -277,6 +279,15 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def _decoded(decode: Callable[[bytes], _T], document: Any) -> _T:
+    """A refusal of the bytes says what a reader of the file can do."""
+    try:
+        return decode(_bytes(document))
+    except Refused as refused:
+        remedy = refused.remedy or "Have the file exported again; do not believe this one."
+        raise Refused(refused.code, refused.message, remedy) from refused
 
 
 def _bytes(document: Any) -> bytes:

@@ -7,12 +7,15 @@ itself: who holds the genesis needs nothing else, though who follows the log kno
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol
 
 from permesh.errors import Refused
 from permesh.records import pack, unpack
 
+from .checkpoint import Checkpoint
 from .credential import Credential
 from .enrolment import Enrolment
 from .genesis import VERSION, Genesis, fields_of, require
@@ -21,6 +24,8 @@ from .proof import MAX_PROOF_BYTES, LogProof
 from .registry import Seat
 from .signed import MAX_STATEMENT_BYTES
 
+# More than there are connections; one takes half a kilobyte.
+RECOGNISED = 1024
 MAX_HELLO_BYTES = MAX_PROOF_BYTES + 2 * MAX_STATEMENT_BYTES + 64
 
 
@@ -97,9 +102,14 @@ class KnownMembers(Protocol):
     """What is asked of `roster.py`."""
 
     genesis: Genesis
+    mesh_id: bytes
 
     def seat(self, agent: bytes) -> Seat | None:
         """What our own log says of this key."""
+        ...
+
+    def agrees_with(self, checkpoint: Checkpoint) -> bool:
+        """False if our own log shows that the checkpoint is none of its own."""
         ...
 
     def is_revoked(self, agent: bytes, owner: bytes) -> bool:
@@ -112,18 +122,20 @@ def check_hello(hello: Hello, roster: KnownMembers, peer_id: str, now_ms: int) -
 
     Raises ``Refused`` with a stable code.
     """
-    credential, mesh = hello.credential, roster.genesis.mesh_id
-    if credential.peer_id != peer_id:
-        raise Refused(
-            "credential.wrong_peer",
-            "The credential was issued to another libp2p peer.",
-            "A credential is worth nothing on another machine: enrol that one itself.",
-        )
+    credential, mesh = hello.credential, roster.mesh_id
+    _check_peer(credential, peer_id)
     if credential.mesh == mesh:  # one of another mesh is told that, whatever its date
         credential.check_current(now_ms)
     credential.verify(mesh)
     seat = roster.seat(credential.agent)
     if seat is None and hello.proof is not None:
+        # Who decided once can still sign a log of their own.
+        if not all(roster.agrees_with(one.certificate.checkpoint) for one in hello.proof.sections):
+            raise Refused(
+                "log.other_branch",
+                "The proof is of another log than this member follows.",
+                "Compare 'permesh status' with other members: the log may contradict itself.",
+            )
         seat = hello.proof.seat(roster.genesis, credential.agent)
     if seat is not None:
         check_served(seat, credential, roster)
@@ -143,6 +155,44 @@ def check_hello(hello: Hello, roster: KnownMembers, peer_id: str, now_ms: int) -
         )
     wish.verify(mesh)
     return Asking(wish.agent, wish, credential)
+
+
+def _check_peer(credential: Credential, peer_id: str) -> None:
+    if credential.peer_id != peer_id:
+        raise Refused(
+            "credential.wrong_peer",
+            "The credential was issued to another libp2p peer.",
+            "A credential is worth nothing on another machine: enrol that one itself.",
+        )
+
+
+class Recognised:
+    """Members' hellos that were checked, so that the same one shown again costs little.
+
+    What can have changed since is looked at each time: the clock, and what the log and the owner
+    say of the key.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, Credential] = OrderedDict()  # by the hello's SHA-256
+
+    def remember(self, data: bytes, credential: Credential) -> None:
+        self._known[hashlib.sha256(data).digest()] = credential
+        while len(self._known) > RECOGNISED:
+            self._known.popitem(last=False)
+
+    def check(
+        self, data: bytes, roster: KnownMembers, peer_id: str, now_ms: int
+    ) -> Verified | None:
+        """As `check_hello`; None for a hello that was not seen, or whose agent the log lacks."""
+        credential = self._known.get(hashlib.sha256(data).digest())
+        seat = roster.seat(credential.agent) if credential else None
+        if credential is None or seat is None:
+            return None
+        _check_peer(credential, peer_id)
+        credential.check_current(now_ms)
+        check_served(seat, credential, roster)
+        return Verified(credential.agent, seat.number, seat.name, credential)
 
 
 def check_served(seat: Seat, credential: Credential, roster: KnownMembers) -> None:

@@ -28,7 +28,9 @@ MAX_BATCH_BYTES = MAX_BODY_BYTES - MAX_CERTIFICATE_BYTES - MAX_REGISTRARS * 34
 # Each has four signatures or so to check, half a millisecond each, in one go.
 MAX_BATCH_ENTRIES = 16
 # One witness signs once in an attempt, and attempts are rare; a hostile one is not kept for ever.
-VOTES_PER_WITNESS = 64
+# Which of its batches are kept then depends on what came first, so `wanted` names one that is
+# lacking, to be offered again.
+VOTES_PER_WITNESS = 4096
 BATCHES_PER_AUTHOR = 8
 
 
@@ -96,6 +98,7 @@ class AdmissionLog:
         self._votes: dict[int, dict[Checkpoint, dict[bytes, bytes]]] = {}
         self._batches: dict[int, list[tuple[bytes, Batch]]] = {}
         self._late: set[int] = set()  # states left behind, for which votes came afterwards
+        self._undone: list[Entry] = []
         self._resolutions: dict[Resolution, dict[bytes, Approval]] = {}
 
     # -- what it is --------------------------------------------------------------------------
@@ -165,6 +168,16 @@ class AdmissionLog:
                         found.append((other, checkpoint))
         return found
 
+    def agrees_with(self, checkpoint: Checkpoint) -> bool:
+        """False if the log as it is here shows that the checkpoint is none of its own."""
+        if checkpoint.mesh != self.mesh_id:
+            return True  # another one's: whoever checks it says so
+        known = [
+            (checkpoint.base_size, checkpoint.base_root),
+            (checkpoint.size, checkpoint.root),
+        ]
+        return all(self._tree.root(size) == root for size, root in known if size <= self.size)
+
     # -- proposing ---------------------------------------------------------------------------
 
     def plan(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -192,6 +205,14 @@ class AdmissionLog:
             tree.append(entry.encode())
         return Checkpoint(self.mesh_id, self.size, self.root, tree.size, tree.root(), attempt)
 
+    @property
+    def wanted(self) -> Checkpoint | None:
+        """What is certified to come next while no batch here makes it."""
+        if self._stands_still:
+            return None
+        certified = self._certified(self.size, self.root)
+        return certified[0].checkpoint if certified else None
+
     # -- the fold ----------------------------------------------------------------------------
 
     def add_vote(self, vote: Vote) -> None:
@@ -215,7 +236,9 @@ class AdmissionLog:
         base = batch.checkpoint.base_size
         known = self._batches.setdefault(base, [])
         mine = [one for who, one in known if who == author]
-        if batch not in mine and len(mine) < BATCHES_PER_AUTHOR:
+        if batch not in mine and (
+            len(mine) < BATCHES_PER_AUTHOR or batch.checkpoint == self.wanted
+        ):
             known.append((author, batch))
         self.add_vote(batch.vote)
 
@@ -244,6 +267,11 @@ class AdmissionLog:
             changed += step
         return changed
 
+    def take_undone(self) -> list[Entry]:
+        """Entries that stood in the log and do so no more, each told once."""
+        undone, self._undone = self._undone, []
+        return [one for one in undone if not self.registry.holds(one.digest)]
+
     @property
     def _stands_still(self) -> bool:
         """On the branch taken for the time being."""
@@ -253,7 +281,7 @@ class AdmissionLog:
     def _resolved(self, contradiction: Contradiction) -> Certificate | None:
         """The way on that enough registrars chose, if they did."""
         base = contradiction.one.checkpoint
-        witnesses = {one for one in self.registry.registrars if self.registry.may_decide(one)}
+        witnesses = set(self.registry.witnesses)
         voters = (witnesses - set(contradiction.both)) or witnesses
         needed = min(self.genesis.threshold, len(voters))
         for certificate in (contradiction.one, contradiction.other):
@@ -265,27 +293,23 @@ class AdmissionLog:
     def _certified(self, size: int, root: bytes) -> list[Certificate]:
         """One certificate for each way on that a quorum signed, the smaller root first."""
         step = self._steps.get(size)
-        witnesses = step.witnesses if step else self._witnesses()
+        witnesses = step.witnesses if step else self.registry.witnesses
         quorum = step.quorum if step else self.registry.quorum
         found: dict[tuple[int, bytes], Certificate] = {}
         for checkpoint, signatures in self._votes.get(size, {}).items():
             counted = sorted((w, s) for w, s in signatures.items() if w in witnesses)
             if checkpoint.base_root == root and len(counted) >= quorum:
                 way = (checkpoint.size, checkpoint.root)
-                certificate = Certificate(checkpoint, tuple(counted[:quorum]))
+                certificate = Certificate(checkpoint, tuple(counted))
                 known = found.get(way)
                 if known is None or checkpoint.round < known.checkpoint.round:
                     found[way] = certificate
         return [found[way] for way in sorted(found, key=lambda one: one[1])]
 
-    def _witnesses(self) -> tuple[bytes, ...]:
-        registry = self.registry
-        return tuple(one for one in registry.registrars if registry.may_decide(one))
-
     def _take(self, certificate: Certificate) -> list[bytes] | None:
         """Append the batch that is certified; None if none here makes that root."""
         checkpoint = certificate.checkpoint
-        witnesses, quorum = self._witnesses(), self.registry.quorum
+        witnesses, quorum = self.registry.witnesses, self.registry.quorum
         for _, batch in self.candidates():
             if batch.checkpoint.size != checkpoint.size:
                 continue
@@ -297,7 +321,8 @@ class AdmissionLog:
                 except Refused:  # a quorum signed what breaks the rule: nobody goes along
                     self._cut(checkpoint.base_size)
                     return None
-                self._steps[checkpoint.base_size] = Step(certificate, witnesses, quorum)
+                enough = Certificate(checkpoint, certificate.signatures[:quorum])
+                self._steps[checkpoint.base_size] = Step(enough, witnesses, quorum)
                 self._batches[checkpoint.base_size] = [
                     one for one in self._batches[checkpoint.base_size] if one[1] is not batch
                 ]
@@ -332,11 +357,8 @@ class AdmissionLog:
 
         Returns the agents that the undone entries were about.
         """
-        undone = [
-            agent
-            for data in self._entries[base:]
-            for agent in agents_of(Entry.decode(data))
-        ]  # fmt: skip
+        gone = [Entry.decode(data) for data in self._entries[base:]]
+        self._undone += gone
         for first, step in list(self._steps.items()):
             if first >= base:
                 size = step.certificate.checkpoint.size
@@ -351,7 +373,7 @@ class AdmissionLog:
         self.registry = Registry(self.genesis)
         founders = len(self.genesis.registrars)
         self.registry.extend(map(Entry.decode, self._entries[founders:]), founders + 1)
-        return undone
+        return [agent for entry in gone for agent in agents_of(entry)]
 
 
 def agents_of(entry: Entry) -> list[bytes]:

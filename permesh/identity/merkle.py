@@ -27,6 +27,7 @@ class Tree(BaseMerkleTree):  # type: ignore[misc] # pymerkle has no types
     def __init__(self, leaves: Sequence[bytes] = ()) -> None:
         super().__init__(ALGORITHM)
         self._leaves = list(leaves)
+        self._root: bytes | None = None  # of all leaves, until there are others
 
     def copy(self) -> Tree:
         """One that may grow another way."""
@@ -35,6 +36,7 @@ class Tree(BaseMerkleTree):  # type: ignore[misc] # pymerkle has no types
     def cut(self, size: int) -> None:
         """Forget all leaves after the first ``size``."""
         del self._leaves[size:]
+        self._root = None
         self.cache_clear()
 
     @property
@@ -47,7 +49,11 @@ class Tree(BaseMerkleTree):  # type: ignore[misc] # pymerkle has no types
 
     def root(self, size: int | None = None) -> bytes:
         """Of the first ``size`` leaves, all of them by default."""
-        return bytes(self.get_root(size))
+        if size is not None and size != self.size:
+            return bytes(self.get_root(size))
+        if self._root is None:
+            self._root = bytes(self.get_root())
+        return self._root
 
     def path(self, index: int, size: int) -> Path:
         proof = self.prove_inclusion(index, size)
@@ -60,6 +66,7 @@ class Tree(BaseMerkleTree):  # type: ignore[misc] # pymerkle has no types
 
     def _store_leaf(self, _data: bytes, digest: bytes) -> int:
         self._leaves.append(digest)
+        self._root = None
         return len(self._leaves)
 
     def _get_leaf(self, index: int) -> bytes:

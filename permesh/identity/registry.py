@@ -274,14 +274,16 @@ class Registry:
                 self._admit(
                     Seat(
                         number, wish.name, wish.owner, (wish.agent,), wish.person, wish.verifier,
-                        wish.requested_ms, max(one.decided_ms for one in entry.approvals),
+                        wish.requested_ms, entry.decided_ms,
                         tuple(one.registrar for one in entry.approvals),
                     )
                 )  # fmt: skip
             case RegistrarChange(added, removed):
                 self._set(self.authority, number, True)
                 if added:
-                    self._set(self.authority, self._by_key[added], True)
+                    seat = self._seats[self._by_key[added]]
+                    for told in (seat.number, *seat.changes):
+                        self._set(self.authority, told, True)
                     self._set(self.known_registrars, added, True)
                 named = [added if one == removed else one for one in self.registrars]
                 if not removed:
@@ -299,6 +301,7 @@ class Registry:
                     self._change(number, owned.agent, revoked=True)
                 elif act == REPAIR:
                     self._set(self.repairs, (owned.agent, owned.seq), owned.record)
+                    self._change(number, owned.agent)
                 else:
                     self._move(number, owned)
 
@@ -345,8 +348,13 @@ class Registry:
 
     @property
     def quorum(self) -> int:
-        """How many registrars, as the log's witnesses, make a checkpoint count: more than half."""
-        return len(self.registrars) // 2 + 1
+        """How many of the log's witnesses make a checkpoint count: more than half."""
+        return len(self.witnesses) // 2 + 1
+
+    @property
+    def witnesses(self) -> tuple[bytes, ...]:
+        """The registrars that may decide now: not one whose key its owner has revoked."""
+        return tuple(one for one in self.registrars if self.may_decide(one))
 
     def may_decide(self, agent: bytes) -> bool:
         seat = self.seat(agent)

@@ -14,15 +14,16 @@ from permesh.errors import Refused
 from permesh.records import Header, Record, pack, unpack
 
 from .ballot import Ballot, Ordering, Promise
-from .checkpoint import Vote
+from .checkpoint import Checkpoint, Vote
 from .credential import Credential, Session
 from .enrolment import Enrolment
-from .entry import RESOLUTION, Approval, Entry, Resolution
+from .entry import RESOLUTION, Entry, Resolution
 from .genesis import Genesis, require
 from .log import AdmissionLog, Batch
 from .owner import MOVE, REPAIR, REVOKE, OwnerStatement
-from .registry import APPROVALS_SPAN_MS, Seat
+from .registry import Seat
 from .signed import MAX_STATEMENT_BYTES, SKEW_MS
+from .undecided import Undecided
 
 CREDENTIAL = "identity.credential"
 REQUEST = "identity.request"
@@ -40,12 +41,11 @@ REQUEST_LIFE_MS = 7 * 24 * 3_600_000
 # Anyone can ask to be let in, so what asking costs the members is bounded, per sponsor and in all.
 REQUESTS_PER_SPONSOR = 64
 REQUESTS_IN_ALL = 256
-# Entries that wait for approvals, or for their turn in the log.
-UNDECIDED = 1024
 # Keys that the log does not know, of which owners say something.
 STRANGERS = 4096
 # Owners' statements about one key: one who knows no better may take several for its owner.
 STATEMENTS_PER_KEY = 8
+OWNERS_PER_STRANGER = 64
 # An agent that signs two credentials for one epoch contradicts itself. The records of both stay
 # checkable; of more than a few the smallest are kept, whatever the order in which they came. With
 # `MAX_EPOCH` this bounds what one agent can make everybody hold: about a quarter of the disk space
@@ -91,12 +91,6 @@ class _Heard:
     request: Request
 
 
-@dataclass(slots=True)
-class _Undecided:
-    entry: Entry
-    approvals: dict[bytes, Approval]
-
-
 class Roster:
     """The members of one mesh, as this member's records tell them."""
 
@@ -108,8 +102,9 @@ class Roster:
         self._sessions: dict[bytes, dict[int, tuple[Session, ...]]] = {}  # by agent and epoch
         self._newest: dict[bytes, Credential] = {}
         self._requests: dict[tuple[bytes, bytes], _Heard] = {}  # by sponsor and agent
-        self._undecided: dict[bytes, _Undecided] = {}  # by the entry's digest
-        self._owners_say: dict[bytes, dict[bytes, OwnerStatement]] = {}  # by agent and digest
+        self._undecided = Undecided()
+        # By agent, owner and digest.
+        self._owners_say: dict[bytes, dict[bytes, dict[bytes, OwnerStatement]]] = {}
 
     # -- the rule ------------------------------------------------------------------------------
 
@@ -210,6 +205,7 @@ class Roster:
         match record.header.kind:
             case "identity.credential":
                 self.add(Credential.decode(body))
+                return [author]
             case "identity.request":
                 enrolment, credential = _request_body(record)
                 self._add_request(enrolment, credential, record.header)
@@ -240,10 +236,13 @@ class Roster:
             self._newest[credential.agent] = credential
 
     def _advance(self) -> list[bytes]:
+        size = self.log.size
         changed = self.log.advance()
-        if changed:
-            for digest in [one for one in self._undecided if self.log.registry.holds(one)]:
-                del self._undecided[digest]
+        for entry in self.log.take_undone():
+            if entry.approvals:
+                self._undecided.add(entry, self.log.registry)
+        if changed or self.log.size != size:
+            self._undecided.forget_decided(self.log.registry)
         return changed
 
     def _add_request(self, enrolment: Enrolment, credential: Credential, header: Header) -> None:
@@ -272,31 +271,29 @@ class Roster:
             content = entry.content()
             assert isinstance(content, Resolution)
             self.log.add_resolution(content, entry.approvals)
-        digest = entry.digest
-        if self.log.registry.holds(digest):
-            return
-        known = self._undecided.setdefault(digest, _Undecided(entry, {}))
-        for approval in entry.approvals:
-            known.approvals.setdefault(approval.registrar, approval)
-        if len(self._undecided) > UNDECIDED:
-            del self._undecided[min(self._undecided, key=self._since)]
-
-    def _since(self, digest: bytes) -> tuple[int, bytes]:
-        approvals = self._undecided[digest].approvals.values()
-        return max(one.decided_ms for one in approvals), digest
+        self._undecided.add(entry, self.log.registry)
 
     def _add_statement(self, said: OwnerStatement) -> list[bytes]:
-        """Kept by key even where the log knows no such agent yet, or another owner of it."""
+        """Kept even where the log knows no such agent yet, or not whose it is."""
         seat = self.seat(said.agent)
-        if seat is not None and seat.owner != said.owner:
+        known = self._owners_say.get(said.agent, {})
+        if seat is not None:
+            known = {owner: one for owner, one in known.items() if owner == seat.owner}
+            if said.owner != seat.owner:
+                return []
+        elif len(self._owners_say) >= STRANGERS or len(known) >= OWNERS_PER_STRANGER:
             return []
-        if seat is None and len(self._owners_say) >= STRANGERS:
-            return []
-        known = self._owners_say.setdefault(said.agent, {})
-        known[said.digest] = said
-        if len(known) > STATEMENTS_PER_KEY:
-            del known[max(known)]
+        told = known.setdefault(said.owner, {})
+        told[said.digest] = said
+        if len(told) > STATEMENTS_PER_KEY:
+            del told[max(told)]
+        self._owners_say[said.agent] = known
         return [said.agent, said.new_agent] if said.act == MOVE else [said.agent]
+
+    def _said(self, agent: bytes, owner: bytes) -> Iterable[OwnerStatement]:
+        """What that owner says of a key, by digest."""
+        told = self._owners_say.get(agent, {}).get(owner, {})
+        return [told[digest] for digest in sorted(told)]
 
     # -- what follows ----------------------------------------------------------------------------
 
@@ -305,26 +302,29 @@ class Roster:
 
     def repaired(self, agent: bytes) -> bytes | None:
         """The record with which the owner last repaired the agent's chain, by this key."""
-        said = [
-            one
-            for one in self._owners_say.get(agent, {}).values()
-            if one.act == REPAIR and self._is_owners(one)
-        ]
+        seat = self.seat(agent)
+        said = [one for one in self._said(agent, seat.owner) if one.act == REPAIR] if seat else []
         newest = max(said, key=lambda one: (one.seq, one.said_ms, one.record), default=None)
         return newest.record if newest else None
 
-    def _is_owners(self, said: OwnerStatement) -> bool:
-        seat = self.seat(said.agent)
-        return seat is not None and seat.owner == said.owner
+    def agrees_with(self, checkpoint: Checkpoint) -> bool:
+        return self.log.agrees_with(checkpoint)
+
+    def offer(self, records: Iterable[Record]) -> list[bytes]:
+        """Take in again batches of which one is `AdmissionLog.wanted`; returns as `apply` does."""
+        for record in records:
+            batch = Batch.decode(_body(record))
+            if batch.checkpoint == self.log.wanted:
+                self.log.add_batch(record.header.author, batch)
+        return self._advance()
 
     def knows(self, said: OwnerStatement) -> bool:
         """Whether a record has carried this statement here."""
-        return said.digest in self._owners_say.get(said.agent, {})
+        return said in self._said(said.agent, said.owner)
 
     def is_revoked(self, agent: bytes, owner: bytes) -> bool:
         """Whether ``owner`` says so of this key; the log hears of it later."""
-        said = self._owners_say.get(agent, {}).values()
-        return any(one.act == REVOKE and one.owner == owner for one in said)
+        return any(one.act == REVOKE for one in self._said(agent, owner))
 
     def member(self, agent: bytes) -> Member | None:
         """Whose key this is, or once was."""
@@ -362,43 +362,28 @@ class Roster:
         return list(newest.values())
 
     def approvals(self, entry: Entry) -> frozenset[bytes]:
-        """The registrars that have approved it and may decide now."""
-        known = self._undecided.get(entry.digest)
-        registry = self.log.registry
-        return frozenset(
-            one for one in (known.approvals if known else ()) if registry.may_decide(one)
-        )
+        """The registrars that have approved it and may decide it now."""
+        return self._undecided.approvals(entry, self.log.registry)
 
     def undecided(self) -> list[Entry]:
         """What some registrar approved and the log does not hold, oldest first."""
-        waiting = [self._undecided[one].entry for one in sorted(self._undecided, key=self._since)]
         torn = self.log.contradiction is not None
-        return [entry for entry in waiting if torn or entry.kind != RESOLUTION]
+        return [one for one in self._undecided.entries() if torn or one.kind != RESOLUTION]
 
     def ready(self) -> list[Entry]:
         """What may be appended to the log now, owners' own statements first.
 
         Whether each of them fits is found when a batch is planned.
         """
+        registry = self.log.registry
         statements = [
             Entry.of(one)
             for agent in sorted(self._owners_say)
-            if self.seat(agent) is not None
-            for _, one in sorted(self._owners_say[agent].items())
+            if (seat := self.seat(agent)) is not None
+            for one in self._said(agent, seat.owner)
         ]
-        ready = [one for one in statements if not self.log.registry.holds(one.digest)]
-        needed = self.genesis.threshold
-        for digest in sorted(self._undecided, key=self._since):
-            known = self._undecided[digest]
-            if known.entry.kind == RESOLUTION:  # never a leaf
-                continue
-            # One that lapsed must not keep the others from counting.
-            given = [known.approvals[who] for who in sorted(self.approvals(known.entry))]
-            newest = max((one.decided_ms for one in given), default=0)
-            chosen = [one for one in given if newest - one.decided_ms <= APPROVALS_SPAN_MS]
-            if len(chosen) >= needed:
-                ready.append(known.entry.approved_by(*chosen))
-        return ready
+        waiting = [one for one in statements if not registry.holds(one.digest)]
+        return waiting + self._undecided.ready(registry)
 
     def credential(self, agent: bytes) -> Credential | None:
         """The agent's newest credential."""

@@ -27,8 +27,8 @@ VERSION = 1
 
 # A credential and a proof that the log holds its agent: 1.5 KiB in a young mesh, and more for every
 # change of those who decide.
-MAX_HELLO = 29 * 1024
-MAX_EXTRA = 25 * 1024
+MAX_HELLO = 69 * 1024
+MAX_EXTRA = 65 * 1024
 MAX_TEXT = 512
 MAX_CODE = 64
 MAX_ADDRESSES = 8

@@ -29,8 +29,9 @@ from permesh.errors import PermeshError
 MAX_STRANGERS = 64
 # A connection has this long from its first packet to its admission.
 STRANGER_S = 5.0
-# Noise, yamux, identify and one admission take about 8 KiB; a stranger has no business beyond.
-STRANGER_BYTES = 64 * 1024
+# Noise, yamux, identify and one admission take about 8 KiB in a young mesh, and 75 KiB at most,
+# where registrars have often changed; a stranger has no business beyond.
+STRANGER_BYTES = 160 * 1024
 # A peer whose kernel takes nothing for so long is dead.
 WRITE_S = 10.0
 # What may wait to be sent before those who send have to wait, and what is sent at once.

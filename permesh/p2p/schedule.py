@@ -42,6 +42,7 @@ class _Peer:
     running: bool = False
     hinted: bool = False  # since the last pull began
     on_hint: bool = False  # why the pull that runs was begun
+    settled: bool = False  # has been pulled from on the timer
 
 
 class PullSchedule:
@@ -106,7 +107,11 @@ class PullSchedule:
             peer.gap_ms = min(peer.gap_ms * 2, HINT_GAP_MAX_MS)
         peer.not_before_ms = now_ms + peer.gap_ms
         crowd = max(1.0, len(self._peers) / PEERS_PER_PERIOD)
-        peer.due_ms = now_ms + self._jittered(int(PERIOD_MS * crowd))
+        if peer.settled:
+            peer.due_ms = now_ms + self._jittered(int(PERIOD_MS * crowd))
+        else:  # those that connected together are not to fall due together
+            peer.settled = True
+            peer.due_ms = now_ms + int(PERIOD_MS * crowd * self._rng.random())
         if peer.hinted or outcome is Outcome.AGAIN:
             peer.due_ms = peer.not_before_ms
 

@@ -7,11 +7,13 @@ real API in a thread, for clients that block.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 
+import httpx
 import trio
 
 from permesh import schema
@@ -19,6 +21,7 @@ from permesh.api import serve_api
 from permesh.api.problems import explain
 from permesh.config import Home
 from permesh.errors import NotFound, PermeshError
+from permesh.identity.owner import OwnerStatement
 from permesh.node import ChatDelta, ChatRequest, NodeEvent
 
 AGENT = "0x" + "a1" * 20
@@ -54,6 +57,19 @@ class FakeNode:
         self.all_rooms: list[schema.Room] = []
         self.all_posts: list[schema.Post] = []
         self.pending = {"0x" + "c3" * 20: "coral"}
+        self.admitted: list[schema.Member] = []
+        self.public_record = [
+            schema.ChronicleEvent(at_ms=NOW, kind="admission", text="named by the genesis", entry=1)
+        ]
+        self.left_out = 0
+        self.wanted: dict[str, schema.NewProposal] = {}  # by the proposal's id
+        self.waiting: dict[str, schema.Proposal] = {}
+        self.needed = 2  # approvals that decide
+        self.cosigned = True  # by the log's witnesses, once the approvals are there
+        self.accepted: list[schema.Release] = []
+        self.ways_on: list[str] = []  # roots, of a log that contradicts itself
+        self.owners_say: list[OwnerStatement] = []
+        self.log: schema.Log | None = None
         self.served: dict[str, schema.Span] = {}
         self.asked: list[ChatRequest] = []
         self.listeners: set[trio.MemorySendChannel[NodeEvent]] = set()
@@ -69,7 +85,7 @@ class FakeNode:
                 epoch=0, issued_ms=NOW, renews_ms=NOW + RENEWS, expires_ms=NOW + EXPIRES
             ),
             peers=[], serving=list(self.served.values()),
-            engine=schema.Engine(state="stopped"), records=len(self.all_posts),
+            engine=schema.Engine(state="stopped"), records=len(self.all_posts), log=self.log,
         )  # fmt: skip
 
     async def identity(self) -> schema.Identity:
@@ -94,7 +110,7 @@ class FakeNode:
             schema.Member(agent=agent, owner=OWNER, number="", name=name, state="pending")
             for agent, name in self.pending.items()
         ]
-        return [first, *waiting]
+        return [first, *self.admitted, *waiting]
 
     async def members(self, cursor: str | None, limit: int) -> schema.Members:
         items, following = _page(self._members(), cursor, limit)
@@ -106,10 +122,113 @@ class FakeNode:
         for address, name in self.pending.items():
             if agent in (address, name):
                 del self.pending[address]
-                return schema.Member(
-                    agent=address, owner=OWNER, number="AGT-0002", name=name, state="member"
+                number = f"AGT-{len(self.admitted) + 2:04d}"
+                member = schema.Member(
+                    agent=address, owner=OWNER, number=number, name=name, state="member"
                 )
+                self.admitted.append(member)
+                return member
         raise NotFound("member.unknown", f"Nobody called '{agent}' asks to be let in.")
+
+    def _member(self, reference: str) -> schema.Member:
+        for member in self._members():
+            if member.number and reference in (member.number, member.name, member.agent):
+                return member
+        raise NotFound(
+            "members.unknown",
+            f"There is no member '{reference}'.",
+            "See who is one: permesh members",
+        )
+
+    async def chronicle(self, agent: str) -> schema.Chronicle:
+        member = self._member(agent)
+        return schema.Chronicle(
+            agent=member.agent, number=member.number, name=member.name, items=self.public_record,
+            left_out=self.left_out,
+        )  # fmt: skip
+
+    async def proposals(self) -> schema.Proposals:
+        return schema.Proposals(items=list(self.waiting.values()))
+
+    async def propose(self, wanted: schema.NewProposal) -> schema.Proposal:
+        about = self._about(wanted)
+        digest = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
+        self.wanted[digest] = wanted
+        proposal = schema.Proposal(
+            id=digest, kind=wanted.kind, about=about, approvals=[], needed=self.needed,
+            decided=False,
+        )  # fmt: skip
+        known = self.waiting.setdefault(digest, proposal)
+        return self._approve(known, "AGT-0001")
+
+    def _about(self, wanted: schema.NewProposal) -> str:
+        match wanted.kind:
+            case "registrars":
+                if wanted.added == wanted.removed:
+                    raise PermeshError("identity.field", "Nothing changes.", "Name a member.")
+                added, removed = (
+                    self._member(one).name if one else "nobody"
+                    for one in (wanted.added, wanted.removed)
+                )
+                return f"{added} takes the place of {removed}"
+            case "suspension" | "reinstatement":
+                return f"{self._member(wanted.agent).name}, {wanted.kind}: {wanted.reason}"
+            case "release":
+                return f"release {wanted.version}, accepted: {wanted.accepted}"
+            case "resolution":
+                found = [one for one in self.ways_on if wanted.root and one.startswith(wanted.root)]
+                if len(found) != 1:
+                    raise PermeshError(
+                        "resolution.which",
+                        "The log goes on in two ways; choose one by its root.",
+                        "; ".join(f"permesh mesh resolve {one[:16]}" for one in self.ways_on),
+                    )
+                return f"the log goes on with {found[0]}"
+
+    async def approve(self, proposal: str) -> schema.Proposal:
+        found = [one for one in self.waiting.values() if one.id.startswith(proposal)]
+        if not found:
+            raise NotFound(
+                "proposal.unknown",
+                f"No proposal begins with '{proposal}'.",
+                "See what waits: permesh proposals",
+            )
+        if len(found) > 1:
+            raise PermeshError(
+                "proposal.ambiguous",
+                f"'{proposal}' stands for {len(found)} proposals.",
+                "Give more of the id that 'permesh proposals' shows.",
+                http_status=409,
+            )
+        return self._approve(found[0], "AGT-0001")
+
+    def _approve(self, proposal: schema.Proposal, number: str) -> schema.Proposal:
+        if number not in proposal.approvals:
+            proposal.approvals = sorted([*proposal.approvals, number])
+        if len(proposal.approvals) >= self.needed and self.cosigned:
+            proposal.decided = True
+            self.waiting.pop(proposal.id, None)
+            wanted = self.wanted[proposal.id]
+            if wanted.kind == "release":
+                self.accepted.append(
+                    schema.Release(
+                        version=wanted.version, runtime_hash=wanted.runtime_hash,
+                        accepted=wanted.accepted, decided_ms=NOW,
+                    )
+                )  # fmt: skip
+        return proposal
+
+    async def approved_by_another(self) -> None:
+        """Of all that waits."""
+        for proposal in list(self.waiting.values()):
+            self._approve(proposal, "AGT-0002")
+
+    async def releases(self) -> schema.Releases:
+        return schema.Releases(items=self.accepted)
+
+    async def tell_owner(self, statement: str) -> schema.Told:
+        self.owners_say.append(OwnerStatement.decode(bytes.fromhex(statement)))
+        return schema.Told(name="atlas")
 
     async def invite(self) -> schema.Invite:
         return schema.Invite(line="permesh1:AAAA")
@@ -339,3 +458,9 @@ class Daemon:
 def running(home: Home, node: FakeNode | None = None, **options):
     with Daemon(home, node or FakeNode(), **options) as daemon:
         yield daemon
+
+
+def raw(daemon: Daemon) -> httpx.Client:
+    """For requests that our own clients do not make."""
+    transport = httpx.HTTPTransport(uds=str(daemon.home.socket), verify=False)
+    return httpx.Client(transport=transport, base_url="http://permesh", timeout=10)

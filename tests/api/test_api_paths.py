@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import httpx
 import pytest
 import trio
-from fakenode import AGENT, BIG_MODEL, MODEL, ROUTE, WORDS, Daemon, FakeNode, running
+from fakenode import AGENT, BIG_MODEL, MODEL, ROUTE, WORDS, Daemon, FakeNode, raw, running
 
 from permesh import schema
 from permesh.client import AsyncClient, Client
@@ -19,11 +18,6 @@ from permesh.errors import PermeshError
 def client(daemon: Daemon):
     with Client(daemon.home.socket) as client:
         yield client
-
-
-def raw(daemon: Daemon) -> httpx.Client:
-    transport = httpx.HTTPTransport(uds=str(daemon.home.socket), verify=False)
-    return httpx.Client(transport=transport, base_url="http://permesh", timeout=10)
 
 
 def test_who_and_how_it_is(client: Client) -> None:

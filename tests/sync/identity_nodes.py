@@ -127,10 +127,6 @@ class Member(Node):
         epoch = self.credential.epoch + 1
         self.credential = self.person.credential(epoch, issued_ms=self.now_ms)
 
-    def rotate(self) -> None:
-        self.begin_epoch()
-        self.publish_credential()
-
     def publish_credential(self) -> None:
         published = self.roster.credential(self.address)
         if published is None or published.epoch < self.credential.epoch:
@@ -189,6 +185,7 @@ class Member(Node):
             for action in actions:
                 self._publish(action)
         wait = ordering.wait_ms(self.address, self.net.now)
+        assert wait != 0, f"{self.name} has nothing to do, and would ask again without end"
         self.alarm("settle", CHECK_MS if wait is None else min(wait, CHECK_MS), self.settle)
 
     def _publish(self, action: Propose | CastVote | Ballot | Promise) -> None:
