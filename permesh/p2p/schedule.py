@@ -111,7 +111,8 @@ class PullSchedule:
             peer.due_ms = now_ms + self._jittered(int(PERIOD_MS * crowd))
         else:  # those that connected together are not to fall due together
             peer.settled = True
-            peer.due_ms = now_ms + int(PERIOD_MS * crowd * self._rng.random())
+            wait = int(PERIOD_MS * crowd * self._rng.random())
+            peer.due_ms = max(peer.not_before_ms, now_ms + wait)
         if peer.hinted or outcome is Outcome.AGAIN:
             peer.due_ms = peer.not_before_ms
 
