@@ -121,7 +121,7 @@ def repair(
     """
     from permesh import ownership
 
-    chosen = _hex(record, 32, "record id")
+    chosen = _hex(record, 32, "a record id")
     key = with_passphrase(
         face.home, passphrase_fd, partial(ownership.owner_wallet, face.home, wallet)
     )
@@ -142,7 +142,7 @@ def _say(
 
     invite = ownership.read_invite(line)
     address = agent if agent is not None else offline.identity_card(face.home).agent
-    subject = _hex(address, 20, "agent's address")
+    subject = _hex(address, 20, "an agent's address")
     genesis = ownership.mesh_of(face.home, invite)
     statement = make(genesis, key, subject)
     if invite is not None:
@@ -165,7 +165,7 @@ def _hex(text: str, length: int, what: str) -> bytes:
     if len(data) != length:
         raise PermeshError(
             "owner.argument",
-            f"'{text[:80]}' is not a {what}.",
+            f"'{text[:80]}' is not {what}.",
             f"Write it with {2 * length} hexadecimal digits.",
         )
     return data

@@ -76,7 +76,11 @@ def with_known(
         if kept is None and not sys.stdin.isatty():
             raise
     if kept is not None:
-        return open_wallets(kept)
+        try:
+            return open_wallets(kept)
+        except PermeshError as error:  # it was changed since; whoever is there knows it
+            if error.code != "wallet.passphrase" or not sys.stdin.isatty():
+                raise
     return open_wallets(click.prompt("Passphrase", hide_input=True, err=True))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from permesh import __version__, schema
 from permesh.display import clean_line
@@ -13,6 +15,19 @@ from permesh.errors import PermeshError
 from . import output
 from .identity import members, mesh
 from .root import Face, json_option, pass_face
+
+
+def _wish(**fields: Any) -> schema.NewProposal:
+    """Raises ``PermeshError`` for what is longer than a proposal can hold."""
+    try:
+        return schema.NewProposal(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PermeshError(
+            "proposal.argument",
+            f"The {first['loc'][0]} is not valid: {first['msg']}.",
+            "Name members by number or name; a reason has at most 200 characters.",
+        ) from error
 
 
 def _propose(face: Face, wanted: schema.NewProposal) -> None:
@@ -50,7 +65,7 @@ def registrars() -> None:
 @pass_face
 def registrars_add(face: Face, member: str) -> None:
     """Approve that MEMBER becomes a registrar."""
-    _propose(face, schema.NewProposal(kind="registrars", added=member))
+    _propose(face, _wish(kind="registrars", added=member))
 
 
 @registrars.command("remove")
@@ -59,7 +74,7 @@ def registrars_add(face: Face, member: str) -> None:
 @pass_face
 def registrars_remove(face: Face, member: str) -> None:
     """Approve that MEMBER ceases to be a registrar."""
-    _propose(face, schema.NewProposal(kind="registrars", removed=member))
+    _propose(face, _wish(kind="registrars", removed=member))
 
 
 @registrars.command("replace")
@@ -69,7 +84,7 @@ def registrars_remove(face: Face, member: str) -> None:
 @pass_face
 def registrars_replace(face: Face, old: str, new: str) -> None:
     """Approve that NEW takes the place of OLD."""
-    _propose(face, schema.NewProposal(kind="registrars", removed=old, added=new))
+    _propose(face, _wish(kind="registrars", removed=old, added=new))
 
 
 @members.command("suspend")
@@ -79,7 +94,7 @@ def registrars_replace(face: Face, old: str, new: str) -> None:
 @pass_face
 def members_suspend(face: Face, member: str, reason: str) -> None:
     """Approve that MEMBER is not served until it is reinstated."""
-    _propose(face, schema.NewProposal(kind="suspension", agent=member, reason=reason))
+    _propose(face, _wish(kind="suspension", agent=member, reason=reason))
 
 
 @members.command("reinstate")
@@ -89,7 +104,7 @@ def members_suspend(face: Face, member: str, reason: str) -> None:
 @pass_face
 def members_reinstate(face: Face, member: str, reason: str) -> None:
     """Approve that MEMBER is served again."""
-    _propose(face, schema.NewProposal(kind="reinstatement", agent=member, reason=reason))
+    _propose(face, _wish(kind="reinstatement", agent=member, reason=reason))
 
 
 @click.group(invoke_without_command=True)
@@ -146,7 +161,7 @@ def _release(face: Face, version: str, runtime_hash: str, *, accepted: bool) -> 
             "A release is a version of at most 32 characters and a hash of 64 hex digits.",
             "permesh id shows those of this installation; without arguments they are taken.",
         )
-    return schema.NewProposal(
+    return _wish(
         kind="release", version=version, runtime_hash=runtime_hash.lower(), accepted=accepted
     )
 
@@ -157,7 +172,7 @@ def _release(face: Face, version: str, runtime_hash: str, *, accepted: bool) -> 
 @pass_face
 def mesh_resolve(face: Face, root: str) -> None:
     """Approve that a log that contradicts itself goes on with ROOT."""
-    _propose(face, schema.NewProposal(kind="resolution", root=root))
+    _propose(face, _wish(kind="resolution", root=root))
 
 
 @click.command()

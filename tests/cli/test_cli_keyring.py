@@ -214,7 +214,6 @@ def test_one_that_does_not_open_them_is_said_not_to(home: Home, locked, memory: 
 
 
 @pytest.mark.usefixtures("terminal")
-@pytest.mark.xfail(strict=True, reason="what the keyring holds is tried, and then nobody is asked")
 def test_whoever_is_there_is_asked_if_the_keyrings_does_not_open_them(
     home: Home, locked, memory: Memory
 ) -> None:

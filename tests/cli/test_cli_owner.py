@@ -145,7 +145,6 @@ def test_an_agents_address_has_forty_digits(permesh, command: list[str]) -> None
         assert "\x1b" not in line
 
 
-@pytest.mark.xfail(strict=True, reason="one article stands before every noun")
 def test_what_is_no_address_is_said_in_english(permesh) -> None:
     founded(permesh)
     assert "is not an agent's address" in failed(permesh(*REVOKED, "--agent", "0x77"))

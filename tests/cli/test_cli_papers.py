@@ -13,13 +13,19 @@ from click.testing import Result
 from permesh import offline
 from permesh.config import Home
 from permesh.display import clean_line
+from permesh.identity.checkpoint import Vote
+from permesh.identity.entry import Approval, Entry, Release
 from permesh.identity.export import read_genesis
 from permesh.identity.founding import FOUNDER_PREFIX, Founder
-from permesh.identity.genesis import Invite
+from permesh.identity.genesis import Genesis, Invite
+from permesh.identity.log import AdmissionLog, Batch
 from permesh.identity.person import person_hash
+from permesh.identity.roster import BATCH, VOTE
 from permesh.identity.signed import SKEW_MS
+from permesh.identity.wallet import Wallet
 from permesh.membership import Membership, Secrets
-from permesh.store import AsyncStore
+from permesh.records import seal
+from permesh.store import AsyncStore, Store
 
 
 def mail(name: str) -> str:
@@ -385,3 +391,63 @@ def test_papers_expire_with_the_credential(papers: Papers, monkeypatch: pytest.M
     issued = papers.document["credential"]["issued_ms"]
     monkeypatch.setattr(offline, "_now_ms", lambda: issued - SKEW_MS - 1000)
     assert papers.refused()[0] == "credential.not_yet_valid"
+
+
+# -- a log that contradicts itself -----------------------------------------------------------------
+
+
+def tear(home: Home, genesis: Genesis) -> Wallet:
+    """Make the home's log go on in two ways; returns the wallet that signed both."""
+    atlas, ben, cat = (
+        Wallet.load(root / "keys" / "agent.json", None)
+        for root in (home.root, home.root / "ben", home.root / "cat")
+    )
+    log, records = AdmissionLog(genesis), []
+
+    def write(author: Wallet, kind: str, body: bytes) -> None:
+        place = len(records)  # what a home keeps was checked when it came
+        records.append(
+            seal(
+                mesh=genesis.mesh_id, kind=kind, author=author.address, epoch=1, seq=place,
+                prev=bytes(32) if place else b"", created_ms=genesis.created_ms, body=body,
+                sign=lambda _: bytes(64),
+            )
+        )  # fmt: skip
+
+    for version, other in (("0.2.0", ben), ("0.3.0", cat)):
+        entry = Entry.of(Release(version, bytes(32), True, 1))
+        by = (Approval.make(genesis.mesh_id, entry, 1, one) for one in (atlas, ben))
+        entry = entry.approved_by(*by)
+        checkpoint = log.checkpoint([entry], 0)
+        write(atlas, BATCH, Batch(Vote.make(checkpoint, atlas), (entry,)).encode())
+        write(other, VOTE, Vote.make(checkpoint, other).encode())
+    store = Store(home.database)
+    store.save(records, 1)
+    store.close()
+    return atlas
+
+
+def test_a_contradiction_is_shown_to_strangers(home: Home, atlas, founder, elsewhere) -> None:
+    assert "belongs to no mesh yet" in failed(atlas("mesh", "contradiction"))
+    said(create(atlas, *named_by(founder("ben"), founder("cat"))))
+    line = failed(atlas("mesh", "contradiction"))
+    assert line == "permesh: The log does not contradict itself. There is nothing to show.\n"
+    genesis = home.root / "genesis.json"
+    genesis.write_text(said(atlas("mesh", "genesis")))
+    both = tear(home, read_genesis(json.loads(genesis.read_text())))
+    paper = home.root / "paper.json"
+    paper.write_text(said(atlas("mesh", "contradiction")))
+    check = ("verify", str(paper), "--genesis", str(genesis))
+    stranger = elsewhere("stranger")
+    address = "0x" + both.address.hex()
+    assert said(stranger(*check)) == (
+        f"Valid: the log of orchard goes on in two ways, both signed by {address}\n"
+    )
+    shown = json.loads(said(stranger(*check, "--json")))
+    assert shown == {"valid": True, "mesh": "orchard", "signed_both": [address]}
+    document = json.loads(paper.read_text())
+    for key, value in (("after_entry", 4), ("signed_both", []), ("ways", document["ways"][::-1])):
+        paper.write_text(json.dumps({**document, key: value}))
+        line = failed(stranger(*check))
+        assert f"'{key}" in line
+        assert "is not what was signed" in line

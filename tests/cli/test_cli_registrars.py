@@ -228,7 +228,6 @@ TOO_LONG = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="the wish is checked by pydantic before it is sent")
 @pytest.mark.parametrize("command", TOO_LONG, ids=lambda one: " ".join(one)[:24])
 def test_what_is_too_long_is_refused_in_words_for_people(permesh, command) -> None:
     line = failed(permesh(*command))
