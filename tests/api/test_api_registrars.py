@@ -126,6 +126,7 @@ def test_a_proposal_is_made_listed_and_approved(daemon: Daemon, ask: Ask) -> Non
     [
         schema.NewProposal(kind="registrars", removed="atlas"),
         schema.NewProposal(kind="suspension", agent="atlas", reason="Away: 'é' \u202e\n"),
+        schema.NewProposal(kind="suspension", agent="atlas", reason="é" * 200),
         schema.NewProposal(kind="reinstatement", agent="AGT-0001"),
         schema.NewProposal(kind="release", version="0" * 32, runtime_hash="0" * 64, accepted=False),
         schema.NewProposal(kind="resolution", root="77aa"),

@@ -80,3 +80,16 @@ def doras() -> dict[str, Any]:
 def forged(shown: Hello) -> dict[str, Any]:
     """Dora's papers with other bytes in them."""
     return {**doras(), "encoded": base64.b64encode(shown.encode()).decode()}
+
+
+@cache
+def torn() -> Roster:
+    """A mesh whose log goes on in two ways: ann signed both, one of the others each."""
+    roster = grown(LET_IN, CHANGED)
+    batches = [ANN.proposes(roster.log, [admits(one)]) for one in (EMIL, FAY)]
+    for batch, other in zip(batches, (BEN, DORA), strict=True):
+        roster.log.add_batch(ANN.address, batch)
+        roster.log.add_vote(other.votes(batch.checkpoint))
+    roster.log.advance()
+    assert roster.log.contradiction is not None
+    return roster

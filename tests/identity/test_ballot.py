@@ -288,6 +288,35 @@ def test_promises_of_which_none_voted_bind_nobody() -> None:
     assert set(voted(world, second)) == {2}
 
 
+@pytest.mark.xfail(strict=True, reason="votes for one way on count apart by their rounds")
+def test_votes_for_one_way_on_bind_together_whatever_their_rounds() -> None:
+    world = quiet(4, 3)
+    first, second, third, fourth = world.all
+    world.loss = 1
+    entries = (approved(release(1), first.me),)
+    made = [first.log.checkpoint(entries, attempt) for attempt in range(3)]
+    world.approve(fourth, release(2))
+    world.run(MINUTE)  # it asks for round 3, and hears what these three have voted for last
+    for one, checkpoint in zip((first, second, third), made, strict=True):
+        vote = Vote(checkpoint, one.me, UNSIGNED)
+        tell(world, one, Promise(fourth.asks(3), vote), fourth)
+    # In round 0 these may have been three of four, long ago. The batch comes last.
+    tell(world, first, first.batch(made[0], entries), fourth)
+    assert voted(world, fourth)[3].root == made[0].root
+
+
+@pytest.mark.xfail(strict=True, reason="its own ballot is not seen beyond one that is missing")
+def test_who_has_not_heard_a_ballot_asks_no_more_often() -> None:
+    world = quiet(4, 0)
+    first, _, third, _ = world.all
+    world.loss = 1
+    promises = [tell(world, one, Promise(one.asks(6), None), first).id for one in world.all[1:]]
+    propose(world, third, release(1), first, attempt=6, promises=tuple(promises))
+    assert set(voted(world, first)) == {6}  # by the promises alone: the ballot is on its way
+    world.run(DAY)
+    assert world.ballots == 1
+
+
 def test_a_ballot_too_far_ahead_is_not_promised() -> None:
     world = quiet(3, 1)
     first, second, third = world.all

@@ -357,7 +357,9 @@ def test_what_was_signed_with_a_former_key_belongs_to_it_still(kept: Kept) -> No
 
 
 def left_out(kept: Kept, count: int) -> tuple[list[str], int]:
-    kept.save(*rotations(dora(), *range(1, count + 1)))
+    new = Person("dora-two", MESH, owner_name="dora")  # from the third epoch on
+    kept.save(*rotations(dora(), 1, 2), *rotations(new, *range(3, count + 1)))
+    grow(kept.roster, says(DORA, OwnerStatement.move, new.agent, at=START_MS))
     told = kept.read("dora")
     return epochs(told), told.left_out
 
@@ -399,6 +401,52 @@ def test_a_chain_that_goes_on_after_a_repair_is_not_called_forked_again(kept: Ke
         kept.append(person, chosen.id)
     faults = [text for _, _, text in lines(kept.read("dora"), "fault")]
     assert [text for text in faults if "not repaired" in text] == []
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        pytest.param(
+            False,
+            marks=pytest.mark.xfail(strict=True, reason="of each place one pair alone is kept"),
+        ),
+        True,
+    ],
+    ids=["beside the old branch", "beyond it"],
+)
+def test_a_chain_that_forks_again_is_told_on_again(kept: Kept, beyond: bool) -> None:
+    person, [chosen] = forked(kept)
+    for _ in range(6 if beyond else 2):
+        last = kept.append(person, chosen.id)
+    seq = last.header.seq
+    again = note(person, b"again", seq=seq, prev=last.header.prev)
+    kept.save(again)
+    faults = [text for _, _, text in lines(kept.read("dora"), "fault")]
+    one, other = sorted((last.id, again.id))
+    words = f"signed two records at {seq} of its chain: {one.hex()} and {other.hex()}; not repaired"
+    assert words in faults
+    assert len(faults) == 2
+
+
+@pytest.mark.xfail(strict=True, reason="what is kept of a fork depends on which record came first")
+@pytest.mark.parametrize("order", range(6))
+def test_whatever_came_first_the_same_is_told(tmp_path: Path, order: int) -> None:
+    told = []
+    for number in range(2):
+        kept = Kept(with_dora(), tmp_path / f"{number}.db")
+        person = dora()
+        written = [*rotations(person, 1), *(note(person, b"hello") for _ in range(4))]
+        chosen = [note(person, b"chosen", seq=1, prev=written[0].id)]
+        for at in range(3):
+            chosen.append(note(person, b"more", seq=2 + at, prev=chosen[-1].id))
+        grow(kept.roster, says(DORA, OwnerStatement.repair, 1, chosen[0].id, at=START_MS))
+        records = written + chosen
+        if number:
+            Random(order).shuffle(records)
+        for record in records:
+            kept.save(record)
+        told.append(kept.read("dora"))
+    assert told[0] == told[1]
 
 
 # -- of whom ---------------------------------------------------------------------------------------

@@ -331,7 +331,10 @@ def chaos(number: int, witnesses: int) -> World:
     """After a minute in which anything may have happened, and healed by now."""
     random = Random(f"{number} {witnesses}")
     world = World(number, witnesses, random.randint(1, witnesses // 2 + 1))
-    world.loss, world.slowest = random.choice((0.0, 0.2, 0.5)), random.choice((100, 3000, SLOWEST))
+    world.loss, world.slowest = (
+        random.choice((0.0, 0.2, 0.5)),
+        random.choice((100, 3000, 9000, SLOWEST)),
+    )
     entries = [release(at) for at in range(random.randint(1, 4))]
     changes = number % 3 == 0 and witnesses > 2
     if changes:
