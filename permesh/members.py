@@ -84,20 +84,12 @@ async def read_chronicle(store: AsyncStore, roster: Roster, reference: str) -> s
             total += reading.count_identity_records_of(key, CREDENTIAL)
             found = reading.identity_records_of(key, CREDENTIAL, MAX_ROTATIONS)
             credentials += [Credential.decode(one.body) for one in found]
-            forks += [one for one in reading.forks_of(key) if _begins(reading, one)]
+            forks += reading.forks_of(key)
         return credentials, forks, total
 
     credentials, forks, total = await store.read(read)
     newest = sorted(credentials, key=lambda one: -one.issued_ms)[:MAX_ROTATIONS]
     return chronicle(roster, seat, newest, forks, total - len(newest))
-
-
-def _begins(reading: Store, fork: Fork) -> bool:
-    """Whether the chain parts here: where two branches only go on, nothing new was contradicted."""
-    one, other = reading.get(fork.id_a), reading.get(fork.id_b)
-    if one is None or other is None or one.header.seq != other.header.seq:
-        return True
-    return one.header.prev == other.header.prev
 
 
 def find_seat(roster: Roster, reference: str) -> Seat:

@@ -230,8 +230,12 @@ class Store:
         return int(rows[0][0])
 
     def forks_of(self, author: bytes, limit: int = 1000) -> list[Fork]:
+        """Where the author's chain parts: two records after one. Whatever came first is the same;
+        where two branches only go on, nothing new is contradicted."""
         rows = self._database.read(
-            "SELECT author, seq, id_a, id_b FROM forks WHERE author = ? ORDER BY seq LIMIT ?",
+            "SELECT author, seq, min(id), max(id) FROM records WHERE author = ?"
+            " AND EXISTS (SELECT 1 FROM forks WHERE forks.author = records.author)"
+            " GROUP BY seq, prev HAVING count(*) > 1 ORDER BY seq, prev LIMIT ?",
             (author, limit),
         )
         return [Fork(*row) for row in rows]

@@ -406,10 +406,7 @@ def test_a_chain_that_goes_on_after_a_repair_is_not_called_forked_again(kept: Ke
 @pytest.mark.parametrize(
     "beyond",
     [
-        pytest.param(
-            False,
-            marks=pytest.mark.xfail(strict=True, reason="of each place one pair alone is kept"),
-        ),
+        False,
         True,
     ],
     ids=["beside the old branch", "beyond it"],
@@ -428,7 +425,6 @@ def test_a_chain_that_forks_again_is_told_on_again(kept: Kept, beyond: bool) -> 
     assert len(faults) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="what is kept of a fork depends on which record came first")
 @pytest.mark.parametrize("order", range(6))
 def test_whatever_came_first_the_same_is_told(tmp_path: Path, order: int) -> None:
     told = []
