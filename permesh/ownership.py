@@ -41,6 +41,12 @@ def read_invite(line: str | None) -> Invite | None:
 
 def owner_wallet(home: Home, path: Path | None, passphrase: str | None) -> Wallet:
     """From a file that the owner keeps, or the home's own."""
+    if path is not None and not path.exists():
+        raise PermeshError(
+            "wallet.missing",
+            f"There is no keystore {path}.",
+            "Name the file in which the owner's wallet is kept.",
+        )
     return Wallet.load(path or KeyFiles(home).owner, passphrase)
 
 

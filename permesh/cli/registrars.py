@@ -155,10 +155,10 @@ def _release(face: Face, version: str, runtime_hash: str, *, accepted: bool) -> 
         with face.client() as client:
             own = client.identity()
         version, runtime_hash = version or __version__, own.runtime_hash
-    if not re.fullmatch("[0-9a-fA-F]{64}", runtime_hash) or len(version) > 32:
+    if not re.fullmatch("[0-9a-fA-F]{64}", runtime_hash) or not 0 < len(version) <= 32:
         raise PermeshError(
             "release.argument",
-            "A release is a version of at most 32 characters and a hash of 64 hex digits.",
+            "A release is a version of 1 to 32 characters and a hash of 64 hex digits.",
             "permesh id shows those of this installation; without arguments they are taken.",
         )
     return _wish(

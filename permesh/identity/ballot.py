@@ -209,15 +209,20 @@ class Ordering:
         log, witnesses = self._log, self._log.registry.witnesses
         silent = set(witnesses) - set(promises)
         needed = log.registry.quorum - (len(witnesses) - 1) // 3
-        voters: dict[Checkpoint, set[bytes]] = {}
-        for checkpoint, by in log.votes().items():
-            voters.setdefault(checkpoint, set()).update(by)
-        for witness, promise in promises.items():
-            if promise.voted is not None:
-                voters.setdefault(promise.voted.checkpoint, set()).add(witness)
-        for checkpoint in sorted(voters, key=lambda one: (-one.round, one.root)):
-            able = (voters[checkpoint] & set(promises)) | silent
-            if checkpoint.round < attempt and len(able) >= needed and not self._false(checkpoint):
+        # By what they lead to, whatever the round: a promise shows only the newest vote of several.
+        voters: dict[tuple[int, bytes], set[bytes]] = {}
+        newest: dict[tuple[int, bytes], Checkpoint] = {}
+        seen = [(one, who) for one, by in log.votes().items() for who in by]
+        seen += [(one.voted.checkpoint, who) for who, one in promises.items() if one.voted]
+        for checkpoint, who in seen:
+            if checkpoint.round < attempt:
+                way = (checkpoint.size, checkpoint.root)
+                voters.setdefault(way, set()).add(who)
+                if way not in newest or newest[way].round < checkpoint.round:
+                    newest[way] = checkpoint
+        for checkpoint in sorted(newest.values(), key=lambda one: (-one.round, one.root)):
+            able = (voters[checkpoint.size, checkpoint.root] & set(promises)) | silent
+            if len(able) >= needed and not self._false(checkpoint):
                 return checkpoint
         return None
 
@@ -297,6 +302,7 @@ class Ordering:
         if self._waiting is None or self._waiting[:2] != (self._here, attempt):
             self._waiting = (self._here, attempt, now_ms)
         asked = self._ballots.get(self._here, {}).get(me, ())
+        attempt = max([attempt, *asked])  # it may have voted by promises alone, and outbid itself
         if (attempt > 0 and log.owner_of(attempt) == me) or len(asked) >= BALLOTS_PER_WITNESS:
             self._waiting = None
             return []  # it stands; those who were away will answer it

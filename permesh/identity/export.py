@@ -104,11 +104,15 @@ def check_contradiction(document: Any, genesis: Genesis) -> tuple[bytes, ...]:
     """The addresses of the witnesses that signed both ways; raises ``Refused`` unless it proves
     what it claims."""
     _require_type(document, CONTRADICTION_TYPE)
-    both, proof = fields_of(_bytes(document), 2, MAX_HELLO_BYTES, "contradiction")
-    require(isinstance(both, bytes), "contradiction")
-    found, registrars = Contradiction.decode(both), LogProof.decode(proof)
+    found, registrars = _decoded(_both, document)
     _require_same(document, _contradiction(genesis, found, registrars))
     return found.both
+
+
+def _both(data: bytes) -> tuple[Contradiction, LogProof]:
+    both, proof = fields_of(data, 2, MAX_HELLO_BYTES, "contradiction")
+    require(isinstance(both, bytes), "contradiction")
+    return Contradiction.decode(both), LogProof.decode(proof)
 
 
 def _contradiction(genesis: Genesis, found: Contradiction, registrars: LogProof) -> dict[str, Any]:

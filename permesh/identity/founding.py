@@ -61,12 +61,16 @@ class Founder:
         if hashlib.sha256(content).digest()[:4] != check:
             raise _mistyped()
         owner, agent, name, person = fields_of(content, 4, MAX_LINE, "founder's line")
-        return cls(
+        founder = cls(
             check_bytes(owner, 20, "owner"),
             check_bytes(agent, 20, "agent"),
             check_name(name),
             check_bytes(person, 32, "person"),
         )
+        # Base64 leaves unused bits at the end: one founder has one spelling.
+        if founder.line() != line.strip():
+            raise _mistyped()
+        return founder
 
 
 def found(

@@ -16,7 +16,7 @@ from permesh.errors import Refused
 from . import entry as kinds
 from .enrolment import Enrolment
 from .entry import Entry, RegistrarChange, Release, Suspension
-from .genesis import Genesis, Registrar
+from .genesis import MAX_REGISTRARS, Genesis, Registrar
 from .owner import MOVE, REPAIR, REVOKE, OwnerStatement
 from .person import FOUNDING
 
@@ -214,7 +214,13 @@ class Registry:
                 "registrar.not_one", "This member is no registrar.", "See: permesh members"
             )
         left = len(self.registrars) + bool(change.added) - bool(change.removed)
-        if not self.genesis.threshold <= left <= 32:
+        if left > MAX_REGISTRARS:
+            raise Refused(
+                "registrar.too_many",
+                f"A mesh has at most {MAX_REGISTRARS} registrars.",
+                "Replace one instead of adding another.",
+            )
+        if left < self.genesis.threshold:
             raise Refused(
                 "registrar.too_few",
                 f"{left} registrars could not decide: it takes {self.genesis.threshold}.",

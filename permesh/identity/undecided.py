@@ -1,7 +1,7 @@
 """What registrars have approved and the log does not hold.
 
-Owns the approvals that wait for others, or for their turn in the log, and their limit. What is kept
-and what is ready does not depend on the order in which approvals came.
+Owns the approvals that wait for others, or for their turn in the log, and their limit. As long as
+that is not reached, what is ready does not depend on the order in which approvals came.
 """
 
 from __future__ import annotations

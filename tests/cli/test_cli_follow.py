@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 
+import fakenode
 import pytest
 import trio
 from fakenode import NOW, FakeNode, running
@@ -190,7 +192,9 @@ def test_the_newest_are_paged_for(home, node, monkeypatch) -> None:
         assert [post.text for post in older.items] == ["a"]
 
 
-def test_the_command_follows_until_ctrl_c(environment, home: Home, node) -> None:
+def test_the_command_follows_until_ctrl_c(environment, home: Home, node, monkeypatch) -> None:
+    # What arrives counts as new by the clock of the process, before or after its first reading.
+    monkeypatch.setattr(fakenode, "NOW", time.time_ns() // 1_000_000 + 60_000)
     with running(home, node) as daemon, Client(home.socket) as client:
         process = subprocess.Popen(
             [sys.executable, "-m", "permesh", "read", "lobby", "--follow", "--json"],

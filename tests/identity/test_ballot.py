@@ -288,7 +288,6 @@ def test_promises_of_which_none_voted_bind_nobody() -> None:
     assert set(voted(world, second)) == {2}
 
 
-@pytest.mark.xfail(strict=True, reason="votes for one way on count apart by their rounds")
 def test_votes_for_one_way_on_bind_together_whatever_their_rounds() -> None:
     world = quiet(4, 3)
     first, second, third, fourth = world.all
@@ -305,7 +304,6 @@ def test_votes_for_one_way_on_bind_together_whatever_their_rounds() -> None:
     assert voted(world, fourth)[3].root == made[0].root
 
 
-@pytest.mark.xfail(strict=True, reason="its own ballot is not seen beyond one that is missing")
 def test_who_has_not_heard_a_ballot_asks_no_more_often() -> None:
     world = quiet(4, 0)
     first, _, third, _ = world.all

@@ -407,10 +407,7 @@ def test_a_file_without_end_is_refused_unread() -> None:
     [
         "genesis",
         "credential",
-        pytest.param(
-            "contradiction",
-            marks=pytest.mark.xfail(strict=True, reason="its bytes are decoded without `_decoded`"),
-        ),
+        "contradiction",
     ],
 )
 def test_whatever_is_refused_says_what_to_do(kind: str) -> None:

@@ -472,7 +472,8 @@ def junk(at: int) -> Checkpoint:
     return Checkpoint(MESH.mesh_id, 3, log.root, 4, seed(f"junk {at}"), at)
 
 
-def test_what_one_witness_signs_for_one_state_is_bounded() -> None:
+def test_what_one_witness_signs_for_one_state_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "VOTES_PER_WITNESS", 40)
     log, entry = AdmissionLog(MESH), release(1)
     for at in range(limits.VOTES_PER_WITNESS + 9):
         log.add_batch(ANN.address, Batch(Vote(junk(at), ANN.address, bytes(65)), (entry,)))
