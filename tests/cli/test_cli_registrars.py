@@ -192,7 +192,7 @@ def test_a_log_that_goes_on_in_two_ways_names_both(permesh, daemon: Daemon) -> N
 @pytest.mark.parametrize("verb", ["accept", "withdraw"])
 def test_a_release_is_a_version_and_a_hash(permesh, daemon: Daemon, verb, arguments) -> None:
     line = failed(permesh("releases", verb, *arguments))
-    assert "at most 32 characters and a hash of 64 hex digits" in line
+    assert "1 to 32 characters and a hash of 64 hex digits" in line
     assert "permesh id" in line
     assert daemon.node.wanted == {}
 
