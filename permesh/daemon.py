@@ -43,7 +43,7 @@ from .inference.supervisor import Engine
 from .inference.surroundings import Member
 from .local_node import LocalNode
 from .lock import lock_home
-from .membership import BOOTSTRAP_KEY, Membership, Secrets
+from .membership import Membership
 from .p2p import addressbook
 from .p2p.addressbook import AddressBook
 from .p2p.replication import PROTOCOL as SYNC_PROTOCOL
@@ -51,6 +51,7 @@ from .p2p.replication import Replication, severity
 from .p2p.swarm import OPEN_S, Handler, PeerInfo, Swarm
 from .p2p.wire import Framed
 from .records import MAX_RECORD_BYTES, Record, unpack
+from .remembered import BOOTSTRAP_KEY, Secrets
 from .store import AsyncStore, Store
 from .verifiers import Verifier, verifiers
 

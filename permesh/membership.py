@@ -11,12 +11,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from .config import Home
 from .errors import PermeshError, Refused
 from .identity import roster as roster_module
 from .identity.credential import Credential
@@ -32,17 +30,17 @@ from .identity.hello import (
     check_served,
     decode_shown,
 )
-from .identity.keys import SEED_BYTES, KeyFiles, SessionKey, peer_id_of
+from .identity.keys import SEED_BYTES, SessionKey
 from .identity.owner import OwnerStatement
 from .identity.proof import LogProof
 from .identity.registry import Seat
 from .identity.roster import Roster
 from .identity.runtime import runtime_hash, runtime_name
-from .identity.wallet import Wallet
 from .p2p.admission import GateVerdict
 from .p2p.journal import Journal, Signing
 from .records import Record
 from .registrar import Registrar
+from .remembered import CREDENTIAL_KEY, PROOF_KEY, Secrets, knows_its_chain, read_mesh
 from .store import AsyncStore, Store
 from .verifiers import Verifier
 
@@ -63,33 +61,7 @@ OWNER_HEARD = "owner.heard"  # the verdict on an owner's visit
 # Of one registrar's batches, the newest, among which one that is lacking is looked for.
 MAX_BATCHES_READ = 1024
 
-# What a home remembers of its mesh, in the store's key-value table.
-GENESIS_KEY = "mesh.genesis"
-ENROLMENT_KEY = "mesh.enrolment"
-BOOTSTRAP_KEY = "mesh.bootstrap"
-PROOF_KEY = "mesh.proof"
-CREDENTIAL_KEY = "mesh.credential"
-FOUNDED_KEY = "mesh.founded"  # here, so that nothing can have been written before
-
 _log = logging.getLogger("permesh.membership")
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """The unlocked keys that a running daemon needs: the agent's wallet renews credentials."""
-
-    agent: Wallet
-    peer_seed: bytes
-    files: KeyFiles
-
-    @classmethod
-    def unlock(cls, home: Home, passphrase: str | None) -> Secrets:
-        files = KeyFiles(home)
-        return cls(Wallet.load(files.agent, passphrase), files.load_peer_seed(), files)
-
-    @property
-    def peer_id(self) -> str:
-        return peer_id_of(self.peer_seed)
 
 
 class Membership:
@@ -167,7 +139,7 @@ class Membership:
             secrets=secrets,
             now_ms=now_ms,
             verifiers=verifiers(genesis),
-            may_write=await store.read(_knows_its_chain, enrolment.agent),
+            may_write=await store.read(knows_its_chain, enrolment.agent),
         )
         await membership._take_up_credential()
         return membership
@@ -521,23 +493,3 @@ class Membership:
     async def _remember(self, key: str, value: bytes) -> None:
         if await self._store.read(Store.get_value, key) != value:
             await self._store.write(Store.set_value, key, value)
-
-
-def _knows_its_chain(store: Store, agent: bytes) -> bool:
-    return store.head(agent) is not None or store.get_value(FOUNDED_KEY) is not None
-
-
-def no_mesh() -> PermeshError:
-    return PermeshError(
-        "mesh.none",
-        "This agent belongs to no mesh yet.",
-        "Found one with 'permesh mesh create NAME', or join one with 'permesh mesh join LINE'.",
-    )
-
-
-def read_mesh(store: Store) -> tuple[Genesis, Enrolment]:
-    """The mesh of this home, and this agent's enrolment in it; raises ``mesh.none``."""
-    genesis, enrolment = store.get_value(GENESIS_KEY), store.get_value(ENROLMENT_KEY)
-    if genesis is None or enrolment is None:
-        raise no_mesh()
-    return Genesis.decode(genesis), Enrolment.decode(enrolment)

@@ -44,7 +44,8 @@ from .identity.roster import Roster
 from .identity.runtime import runtime_hash
 from .identity.wallet import Wallet, is_encrypted, read_keystore
 from .lock import lock_home
-from .membership import (
+from .records import pack
+from .remembered import (
     BOOTSTRAP_KEY,
     CREDENTIAL_KEY,
     ENROLMENT_KEY,
@@ -53,7 +54,6 @@ from .membership import (
     no_mesh,
     read_mesh,
 )
-from .records import pack
 from .store import Store
 
 __all__ = [

@@ -24,9 +24,10 @@ from .identity.keys import SEED_BYTES, KeyFiles
 from .identity.owner import OwnerStatement
 from .identity.roster import Roster
 from .identity.wallet import Wallet
-from .membership import OWNER_HEARD, read_mesh
+from .membership import OWNER_HEARD
 from .p2p.admission import GateVerdict
 from .p2p.swarm import Swarm
+from .remembered import read_mesh
 from .store import Store
 
 # Members are looked for as long as this, and one that hears of it is enough.

@@ -18,7 +18,7 @@ from permesh.identity.export import read_genesis
 from permesh.identity.genesis import Genesis, Invite
 from permesh.identity.owner import MOVE, REPAIR, REVOKE, OwnerStatement
 from permesh.identity.wallet import Wallet
-from permesh.membership import read_mesh
+from permesh.remembered import read_mesh
 from permesh.store import Store
 
 RECORD = "7f" * 32

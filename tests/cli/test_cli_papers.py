@@ -23,8 +23,9 @@ from permesh.identity.person import person_hash
 from permesh.identity.roster import BATCH, VOTE
 from permesh.identity.signed import SKEW_MS
 from permesh.identity.wallet import Wallet
-from permesh.membership import Membership, Secrets
+from permesh.membership import Membership
 from permesh.records import seal
+from permesh.remembered import Secrets
 from permesh.store import AsyncStore, Store
 
 

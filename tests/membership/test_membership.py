@@ -15,9 +15,10 @@ from permesh.events import EventBus, RecordsSaved
 from permesh.identity.credential import LIFE_MS, SKEW_MS
 from permesh.identity.genesis import Genesis, Invite, Registrar
 from permesh.identity.roster import APPROVAL, BATCH, CREDENTIAL, REQUEST, Request
-from permesh.membership import Membership, Secrets, read_mesh
+from permesh.membership import Membership
 from permesh.p2p.admission import GateVerdict
 from permesh.records import Record
+from permesh.remembered import Secrets, read_mesh
 from permesh.store import AsyncStore, Store
 from permesh.verifiers import verifiers
 

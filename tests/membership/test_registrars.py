@@ -24,9 +24,10 @@ from permesh.identity.owner import OwnerStatement
 from permesh.identity.roster import BATCH, VOTE
 from permesh.identity.wallet import Wallet
 from permesh.members import find_seat, read_chronicle
-from permesh.membership import Membership, Secrets
+from permesh.membership import Membership
 from permesh.proposals import Proposals
 from permesh.records import Record
+from permesh.remembered import Secrets
 from permesh.store import AsyncStore
 from permesh.verifiers import verifiers
 

@@ -17,7 +17,7 @@ from permesh.identity.genesis import Genesis, Invite
 from permesh.identity.keys import KeyFiles
 from permesh.identity.person import CHITIN
 from permesh.identity.wallet import Wallet
-from permesh.membership import read_mesh
+from permesh.remembered import read_mesh
 from permesh.store import Store
 from permesh.verifiers import Chitin, Vouched, verifiers
 from tests.identity.chain import IMPLEMENTATION, Ledger, Server, Soul, serving
