@@ -72,7 +72,7 @@ class Membership:
         *,
         genesis: Genesis,
         enrolment: Enrolment,
-        proof: LogProof | None,
+        proof: bytes | None,
         roster: Roster,
         store: AsyncStore,
         secrets: Secrets,
@@ -97,12 +97,12 @@ class Membership:
         # Whoever lost its database, and not its keys, hears first what it wrote before: going on
         # from nothing would fork its chain.
         self._knows_its_chain = may_write
-        self._hello: tuple[int, int, bytes] | None = None  # log's size, epoch, what is shown
+        self._hello: tuple[bytes, int, bytes] | None = None  # log's root, epoch, what is shown
         self._proof: LogProof | None = None  # of our seat, until our own log holds it
         self._shown: Seat | None = None  # what that proof says
         if proof is not None:
             with contextlib.suppress(Refused):  # of a release with other rules: we are shown anew
-                self._believe(proof)
+                self._believe(LogProof.decode(proof))
         self._wake = trio.Event()
         self._again = CHECK_SECONDS  # until the log's ordering is to be looked at
         self.registrar = Registrar(roster, secrets.agent, self._append, verifiers, now_ms)
@@ -133,7 +133,7 @@ class Membership:
         membership = cls(
             genesis=genesis,
             enrolment=enrolment,
-            proof=LogProof.decode(proof) if proof else None,
+            proof=proof,
             roster=roster,
             store=store,
             secrets=secrets,
@@ -229,14 +229,14 @@ class Membership:
 
     def hello(self) -> bytes:
         log, epoch = self.roster.log, self._credential.epoch
-        if self._hello is None or self._hello[:2] != (log.size, epoch):
+        if self._hello is None or self._hello[:2] != (log.root, epoch):
             if log.registry.seat(self.agent) is not None:
                 shown = Hello(self._credential, None, LogProof.make(log, self.agent))
             elif self._proof is not None:
                 shown = Hello(self._credential, None, self._proof)
             else:
                 shown = Hello(self._credential, self.enrolment, None)
-            self._hello = (log.size, epoch, shown.encode())
+            self._hello = (log.root, epoch, shown.encode())
         return self._hello[2]
 
     def check(self, peer_id: str, hello: bytes) -> GateVerdict:
@@ -342,7 +342,9 @@ class Membership:
         if verdict.admitted:
             self._refusals.pop(peer_id, None)
         elif verdict.status == "refused" and self.is_member:
-            if len(self._refusals) < MAX_ASKING:
+            # Not that it is busy or full: what it has against this member itself.
+            about_us = verdict.code.startswith(("credential.", "member."))
+            if about_us and len(self._refusals) < MAX_ASKING:
                 self._refusals[peer_id] = f"A peer refuses this member: {verdict.message}"
             _log.warning("%s refuses this member: %r %r", peer_id, verdict.code, verdict.message)
         if self.state != before:

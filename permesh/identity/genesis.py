@@ -136,17 +136,6 @@ class Genesis:
         require(is_uint(threshold) and 0 < threshold <= len(registrars), "threshold")
         return cls(name, created_ms, salt, tuple(registrars), threshold)
 
-    def is_founders(self, address: bytes) -> bool:
-        """Whether it is the owner's or the agent's address of a founding member."""
-        return any(address in (one.owner, one.agent) for one in self.registrars)
-
-    def number_of(self, agent: bytes) -> int | None:
-        """The founding member's number, None for anyone else."""
-        for index, one in enumerate(self.registrars):
-            if one.agent == agent:
-                return index + 1
-        return None
-
 
 @dataclass(frozen=True, slots=True)
 class Invite:

@@ -4,8 +4,7 @@ Owns the chain of certified batches, folded from batches and votes whatever the 
 come, and the tree over its entries. The registrars in force are the log's witnesses. Two
 certificates for what comes after one state are a `Contradiction`: the log then stands still, on
 the branch with the smaller root, until registrars resolve it (those who signed both have no say,
-unless all did). Must never know how anything is
-proposed (`ballot.py`), nor who is served.
+unless all did). Must never know how anything is proposed (`ballot.py`), nor who is served.
 """
 
 from __future__ import annotations
@@ -119,12 +118,6 @@ class AdmissionLog:
         for number, data in enumerate(self._entries, 1):
             yield number, Entry.decode(data)
 
-    @property
-    def certificate(self) -> Certificate | None:
-        """The newest; None while nobody but the founders is in the log."""
-        steps = list(self._steps.values())
-        return steps[-1].certificate if steps else None
-
     def steps(self) -> list[Step]:
         """Oldest first."""
         return list(self._steps.values())
@@ -185,15 +178,15 @@ class AdmissionLog:
         chosen: list[Entry] = []
         room = MAX_BATCH_BYTES
         for entry in entries:
-            room -= len(entry.encode()) + 8
-            if room < 0 or len(chosen) == MAX_BATCH_ENTRIES:
+            size = len(entry.encode()) + 8
+            if size > room or len(chosen) == MAX_BATCH_ENTRIES:
                 break
             try:
                 self.registry.try_out([*chosen, entry], self.size + 1)
             except Refused:
-                room += len(entry.encode()) + 8
-            else:
-                chosen.append(entry)
+                continue
+            chosen.append(entry)
+            room -= size
         return chosen
 
     def checkpoint(self, entries: Iterable[Entry], attempt: int) -> Checkpoint:

@@ -7,6 +7,7 @@ came later: a revocation is only known to who follows the log.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from permesh.records import pack
 from .checkpoint import Certificate
 from .entry import Entry
 from .genesis import VERSION, Genesis, fields_of, require
-from .log import AdmissionLog, Step
+from .log import AdmissionLog
 from .merkle import Path
 from .registry import Registry, Seat
 
@@ -76,7 +77,8 @@ class LogProof:
         steps = [one for one in log.steps() if one.certificate.checkpoint.size <= upto]
         # Who decided changes at these steps, so what they say must be shown under their own
         # checkpoints; all else stands under the last of all.
-        turning = {_step_of(steps, number) for number in authority}
+        sizes = [one.certificate.checkpoint.size for one in steps]
+        turning = {bisect_left(sizes, number) for number in authority}
         bounds = sorted({*turning, len(steps) - 1}) if numbers else []
         sections, shown = [], 0
         for bound in bounds:
@@ -127,8 +129,3 @@ class LogProof:
     def seat(self, genesis: Genesis, agent: bytes) -> Seat | None:
         """The seat of ``agent``; None if the proof does not show one. Raises ``Refused``."""
         return self.registry(genesis).seat(agent)
-
-
-def _step_of(steps: list[Step], number: int) -> int:
-    """The index of the step that appended entry ``number``."""
-    return next(i for i, one in enumerate(steps) if one.certificate.checkpoint.size >= number)

@@ -90,7 +90,8 @@ class Replication:
         self._on_offer = on_offer
         self._on_pulled = on_pulled
         self._intake = Intake(roster, check_format)
-        self._heard_from: set[str] = set()  # peers that we have pulled from since we began
+        # Two of the peers that we have pulled from since we began: one of them is always another.
+        self._heard_from: set[str] = set()
         self._heard_changed = trio.Event()
         self._gossiper = gossip.Gossiper()
         self._schedule = PullSchedule(rng)
@@ -315,7 +316,8 @@ class Replication:
         self._schedule.finished(peer_id, outcome, _tick())
         self._pull_changed.set()
         if outcome not in (Outcome.FAILED, Outcome.FAULT):
-            self._heard_from.add(peer_id)
+            if len(self._heard_from) < 2:
+                self._heard_from.add(peer_id)
             self._on_pulled()
         self._heard_changed.set()
         self._heard_changed = trio.Event()
