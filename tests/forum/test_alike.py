@@ -88,17 +88,17 @@ def test_unrelated_texts_are_far_apart() -> None:
 def test_more_than_five_in_a_minute_fold_into_the_first() -> None:
     posts = [line(number, f"{'x' * number} one", at=number * 1000) for number in range(1, 8)]
     assert folds(*posts[:5]) == {}
-    assert folds(*posts[:6]) == {number: 1 for number in range(2, 7)}
-    assert folds(*posts) == {number: 1 for number in range(2, 8)}
+    assert folds(*posts[:6]) == dict.fromkeys(range(2, 7), 1)
+    assert folds(*posts) == dict.fromkeys(range(2, 8), 1)
 
 
 def test_a_flood_is_found_wherever_it_starts_and_ends_when_it_slows_down() -> None:
     at = [0, 50_000, 52_000, 54_000, 56_000, 60_001, 110_000, 113_000, 300_000, 301_000]
     posts = [line(number, f"{'x' * number} one", at=when) for number, when in enumerate(at)]
-    assert folds(*posts) == {number: 1 for number in range(2, 7)}
+    assert folds(*posts) == dict.fromkeys(range(2, 7), 1)
     at[5] = 60_000
     posts = [line(number, f"{'x' * number} one", at=when) for number, when in enumerate(at)]
-    assert folds(*posts) == {number: 0 for number in range(1, 7)}
+    assert folds(*posts) == dict.fromkeys(range(1, 7), 0)
 
 
 def test_two_floods_of_one_run_fold_apart() -> None:

@@ -1,0 +1,140 @@
+"""Which rooms this member holds, and how far back.
+
+Owns the table `follows`, what is followed without being asked, and the plan of retention, which
+is pure. Must never drop a record itself nor know how records travel: a *floor* is the first day
+of a room that is held here, and the store and sync go by it.
+
+Rooms are followed by themselves, in the order in which they appear, until there are 64; from
+there on a member follows what it chooses, creates or posts in. So a small mesh needs no choosing,
+and in a large one nobody's disk is filled by others' rooms.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from permesh.errors import PermeshError
+
+FOLLOWED_BY_ITSELF = 64
+FOLLOWED_MAX = 1_024
+_MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long a room's records are kept; 0 is without such a limit."""
+
+    days: int = 0
+    megabytes: int = 0
+
+    def stricter(self, other: Keep) -> Keep:
+        return Keep(_stricter(self.days, other.days), _stricter(self.megabytes, other.megabytes))
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """``keep`` is this member's own wish, beside the charter's."""
+
+    followed: bool
+    keep: Keep
+    floor_day: int
+
+
+def plan_floor(sizes: Mapping[int, int], keep: Keep, today: int, floor_day: int = 0) -> int:
+    """The first day to hold, given the bytes of each day that is here.
+
+    Whole days go, the oldest first, and today never does. The floor does not sink by itself:
+    what was dropped for its size would come back by sync, only to be dropped again.
+    """
+    floor = floor_day
+    if keep.days:
+        floor = max(floor, today - keep.days + 1)
+    if keep.megabytes:
+        held, limit = 0, keep.megabytes * _MEGABYTE
+        for day in sorted(sizes, reverse=True):
+            held += sizes[day]
+            if held > limit:
+                floor = max(floor, day + 1)
+                break
+    return max(0, min(floor, today))
+
+
+def followed(connection: sqlite3.Connection) -> dict[bytes, int]:
+    """The floor of each room that is followed."""
+    rows = connection.execute("SELECT room, floor_day FROM follows WHERE followed ORDER BY room")
+    return {bytes(room): floor_day for room, floor_day in rows}
+
+
+def read(connection: sqlite3.Connection, room: bytes) -> Followed:
+    row = connection.execute(
+        "SELECT followed, keep_days, keep_megabytes, floor_day FROM follows WHERE room = ?",
+        (room,),
+    ).fetchone()
+    if row is None:
+        return Followed(False, Keep(), 0)
+    return Followed(bool(row[0]), Keep(row[1], row[2]), row[3])
+
+
+def appear(cursor: sqlite3.Cursor, rooms: Iterable[bytes]) -> list[bytes]:
+    """Take note of rooms; returns those that are followed by themselves now.
+
+    A room that was noted before is left as it is, so that the same may be said again whenever
+    views are rebuilt.
+    """
+    (count,) = cursor.execute("SELECT count(*) FROM follows WHERE followed").fetchone()
+    taken: list[bytes] = []
+    for room in rooms:
+        cursor.execute(
+            "INSERT OR IGNORE INTO follows (room, followed) VALUES (?, ?)",
+            (room, count < FOLLOWED_BY_ITSELF),
+        )
+        if cursor.rowcount and count < FOLLOWED_BY_ITSELF:
+            count += 1
+            taken.append(room)
+    return taken
+
+
+def follow(
+    cursor: sqlite3.Cursor,
+    room: bytes,
+    wanted: bool = True,
+    *,
+    keep_days: int | None = None,
+    keep_megabytes: int | None = None,
+) -> Followed:
+    """What is None stays as it was; raises ``follow.too_many``.
+
+    Who follows anew, or wants to keep another span, begins without a floor: the next plan sets
+    it, and what lies above it comes back by sync.
+    """
+    before = read(cursor.connection, room)
+    if wanted and not before.followed:
+        (count,) = cursor.execute("SELECT count(*) FROM follows WHERE followed").fetchone()
+        if count >= FOLLOWED_MAX:
+            raise PermeshError(
+                "follow.too_many",
+                f"You follow {count} rooms, and {FOLLOWED_MAX} is the limit.",
+                "Leave another room first.",
+                http_status=409,
+            )
+    keep = Keep(
+        before.keep.days if keep_days is None else keep_days,
+        before.keep.megabytes if keep_megabytes is None else keep_megabytes,
+    )
+    anew = (wanted and not before.followed) or keep != before.keep
+    after = Followed(wanted, keep, 0 if anew else before.floor_day)
+    cursor.execute(
+        "INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?)",
+        (room, wanted, keep.days, keep.megabytes, after.floor_day),
+    )
+    return after
+
+
+def set_floor(cursor: sqlite3.Cursor, room: bytes, floor_day: int) -> None:
+    cursor.execute("UPDATE follows SET floor_day = ? WHERE room = ?", (floor_day, room))
+
+
+def _stricter(one: int, other: int) -> int:
+    return min(one, other) if one and other else one or other
