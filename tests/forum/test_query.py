@@ -96,7 +96,8 @@ def test_what_only_looks_like_a_field_or_an_operator_is_text() -> None:
     [
         "", "   ", "!!", "-", '""', "*", "a*", "é*", "OR", "a OR", "OR a", "a OR OR b", "a OR -b",
         "-a OR b", "a OR before:7d", "before:7d OR a", "label:x OR a", "has:", "has:money",
-        "author:", 'author:""', "before:tomorrow", "after:2026-13-01", "after:2026-02-30", "-before:7d",
+        "author:", 'author:""', "before:tomorrow", "after:2026-13-01",
+        "after:2026-02-30", "-before:7d",
         "-thread:12ab", "thread:12ab thread:34cd", "label:Spam!", "author:" + "a" * 81,
         "x" * (MAX_CHARACTERS + 1), "a " * (MAX_WORDS + 1), ".".join("a" * (MAX_WORDS + 1)),
         "has:link " * (MAX_WORDS + 1),
@@ -153,7 +154,8 @@ def test_a_query_finds(fts: sqlite3.Connection, text: str, rows: list[int]) -> N
 TYPED = st.lists(
     st.sampled_from(
         ["OR", "AND", "NOT", "NEAR(a b)", "-", '"', '""', "*", "(", ")", "{text}", "text:",
-         "tags:a", ":", "^a", "a*", "ab*", "author:", "author:x", "has:link", "before:7d", "a+b", "\x00", "'",
+         "tags:a", ":", "^a", "a*", "ab*", "author:", "author:x", "has:link", "before:7d", "a+b",
+         "\x00", "'",
          "-brown", "+", "|", "thread:ab", "room:é", "́", "𒀀", "名前", "\ud800"]
     )
     | st.text(max_size=8),
