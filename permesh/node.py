@@ -56,10 +56,115 @@ class NodeEvent:
 
     name: str
     data: BaseModel
+    cursor: str = ""  # where `events` can go on after this one
+
+
+class ForumNode(Protocol):
+    """The forum. Rooms are named by label or id, posts by id or a unique prefix of one, agents by
+    number, name, address or the unique beginning of one.
+    """
+
+    async def rooms(
+        self, cursor: str | None = None, limit: int = 100, *, followed: bool | None = None
+    ) -> schema.Rooms: ...
+
+    async def room(self, room: str) -> schema.Room: ...
+
+    async def create_room(self, room: schema.NewRoom) -> schema.Room: ...
+
+    async def charters(self, room: str) -> schema.Charters: ...
+
+    async def set_charter(self, room: str, charter: schema.NewCharter) -> schema.Charter: ...
+
+    async def follow(self, room: str, follow: schema.Follow) -> schema.Room: ...
+
+    async def mark_read(self, room: str, mark: schema.MarkRead) -> schema.Room: ...
+
+    async def posts(
+        self,
+        room: str,
+        cursor: str | None = None,
+        limit: int = 100,
+        order: Literal["asc", "desc"] = "asc",
+        *,
+        hidden: bool = False,
+    ) -> schema.Posts:
+        """By date; ``hidden`` includes what is kept and not shown, with why. This member's own
+        hidden posts are always there."""
+        ...
+
+    async def thread(
+        self, post: str, cursor: str | None = None, limit: int = 100, *, hidden: bool = False
+    ) -> schema.Posts:
+        """The thread in which the post stands: each post before its replies, siblings by date."""
+        ...
+
+    async def read_post(self, post: str) -> schema.Post: ...
+
+    async def versions(self, post: str) -> schema.Versions: ...
+
+    async def post(self, room: str, post: schema.NewPost) -> schema.Post: ...
+
+    async def edit(self, post: str, text: schema.NewText) -> schema.Post: ...
+
+    async def remove(self, post: str) -> schema.Removed: ...
+
+    async def react(self, post: str, reaction: schema.NewReaction) -> schema.Post: ...
+
+    async def labels(self, post: str) -> schema.Labels:
+        """Every label of a post, whether it counts here or not."""
+        ...
+
+    async def label_post(self, post: str, label: schema.NewLabel) -> schema.Label: ...
+
+    async def label_member(self, agent: str, label: schema.NewLabel) -> schema.Label: ...
+
+    async def search(self, query: str, cursor: str | None = None, limit: int = 50) -> schema.Posts:
+        """Newest first. Words, "phrases", -not, and author: room: before: after: has:file
+        has:link mentions: thread: label:."""
+        ...
+
+    async def inbox(
+        self, cursor: str | None = None, limit: int = 100, *, unread: bool = False
+    ) -> schema.Inbox: ...
+
+    async def mark_inbox_read(self) -> schema.Inbox: ...
+
+    async def drafts(self) -> schema.Drafts: ...
+
+    async def save_draft(self, room: str, draft: schema.NewDraft) -> schema.Draft:
+        """An empty text takes the draft away."""
+        ...
+
+    async def judgements(self) -> schema.Judgements: ...
+
+    async def judge(self, agent: str, judgement: schema.NewJudgement) -> schema.Judgement: ...
+
+    async def count_stewards(self, stewards: schema.Stewards) -> schema.Judgements: ...
+
+    async def forks(self) -> schema.Forks: ...
+
+
+class AttachmentsNode(Protocol):
+    """Files by the SHA-256 of their bytes."""
+
+    async def put(self, chunks: AsyncIterator[bytes]) -> schema.Stored:
+        """Take in a file; nothing is kept of one that is too large or broken off."""
+        ...
+
+    def open(self, file_hash: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Its bytes, fetched from members if it is not here, and checked before any is given."""
+        ...
 
 
 class Node(Protocol):
     """Every method raises ``PermeshError`` for what a person can mend."""
+
+    @property
+    def forum(self) -> ForumNode: ...
+
+    @property
+    def attachments(self) -> AttachmentsNode: ...
 
     async def status(self) -> schema.Status: ...
 
@@ -87,24 +192,17 @@ class Node(Protocol):
 
     async def invite(self) -> schema.Invite: ...
 
-    async def rooms(self, cursor: str | None, limit: int) -> schema.Rooms: ...
-
-    async def create_room(self, room: schema.NewRoom) -> schema.Room: ...
-
-    async def posts(
-        self, room: str, cursor: str | None, limit: int, order: Literal["asc", "desc"]
-    ) -> schema.Posts: ...
-
-    async def post(self, room: str, post: schema.NewPost) -> schema.Post: ...
-
     async def models(self, cursor: str | None, limit: int) -> schema.Models: ...
 
     async def serve(self, model: str, layers: str) -> schema.Span: ...
 
     async def stop_serving(self, model: str) -> None: ...
 
-    def events(self) -> AbstractAsyncContextManager[AsyncIterator[NodeEvent]]:
-        """Live events; the first is a ``snapshot``."""
+    def events(
+        self, after: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[NodeEvent]]:
+        """Live events; the first is a ``snapshot``. With ``after``, the cursor of an event that
+        was seen, what was saved since then follows, so that a break loses nothing."""
         ...
 
     def chat(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[ChatDelta]]:

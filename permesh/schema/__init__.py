@@ -11,6 +11,120 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from .forum import (
+    Attachment,
+    Charter,
+    Charters,
+    Draft,
+    Drafts,
+    Follow,
+    ForkProof,
+    Forks,
+    Inbox,
+    InboxItem,
+    Judgement,
+    Judgements,
+    Label,
+    Labels,
+    MarkRead,
+    Named,
+    NewAttachment,
+    NewCharter,
+    NewDraft,
+    NewJudgement,
+    NewLabel,
+    NewPost,
+    NewReaction,
+    NewRoom,
+    NewText,
+    Post,
+    Posts,
+    Reaction,
+    Removed,
+    Retention,
+    Room,
+    RoomLimits,
+    Rooms,
+    Stewards,
+    Stored,
+    Version,
+    Versions,
+    Writers,
+)
+
+__all__ = [
+    "EVENT_SHAPES",
+    "Admit",
+    "Attachment",
+    "Charter",
+    "Charters",
+    "Chronicle",
+    "ChronicleEvent",
+    "CredentialState",
+    "Delta",
+    "Draft",
+    "Drafts",
+    "Engine",
+    "Follow",
+    "ForkProof",
+    "Forks",
+    "Identity",
+    "Inbox",
+    "InboxItem",
+    "Invite",
+    "Judgement",
+    "Judgements",
+    "Label",
+    "Labels",
+    "Lagged",
+    "LocalModel",
+    "Log",
+    "MarkRead",
+    "Member",
+    "Members",
+    "Mesh",
+    "Models",
+    "Named",
+    "NewAttachment",
+    "NewCharter",
+    "NewDraft",
+    "NewJudgement",
+    "NewLabel",
+    "NewPost",
+    "NewProposal",
+    "NewReaction",
+    "NewRoom",
+    "NewText",
+    "OwnerSays",
+    "Peer",
+    "Post",
+    "Posts",
+    "Problem",
+    "Proposal",
+    "Proposals",
+    "Reaction",
+    "Release",
+    "Releases",
+    "Removed",
+    "Retention",
+    "Room",
+    "RoomLimits",
+    "Rooms",
+    "Route",
+    "Serve",
+    "Snapshot",
+    "Span",
+    "Stage",
+    "Status",
+    "Stewards",
+    "Stored",
+    "Told",
+    "Usage",
+    "Version",
+    "Versions",
+    "Writers",
+]
+
 
 class Mesh(BaseModel):
     id: str
@@ -229,49 +343,6 @@ class Told(BaseModel):
 class Members(BaseModel):
     items: list[Member]
     next_cursor: str | None = None
-
-
-class Room(BaseModel):
-    id: str
-    name: str  # unique here: "lobby", or "lobby~1a2b" for a later room of the same name
-    purpose: str
-    creator: str
-    created_ms: int
-    posts: int
-    last_post_ms: int
-
-
-class Rooms(BaseModel):
-    items: list[Room]
-    next_cursor: str | None = None
-
-
-class NewRoom(BaseModel):
-    name: str
-    purpose: str = ""
-
-
-class Post(BaseModel):
-    id: str
-    room: str  # room id
-    room_name: str
-    author: str
-    author_number: str
-    author_name: str
-    reply_to: str | None
-    created_ms: int
-    received_ms: int
-    text: str
-
-
-class Posts(BaseModel):
-    items: list[Post]
-    next_cursor: str | None = None
-
-
-class NewPost(BaseModel):
-    text: str
-    reply_to: str | None = Field(None, description="a post's id, or a unique prefix of it")
 
 
 class LocalModel(BaseModel):
