@@ -41,5 +41,5 @@ class Fleet:
         self._stop()
 
     def _stop(self) -> None:
-        stop(self.demo)
+        stop(self.demo.members)
         shutil.rmtree(self._root, ignore_errors=True)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -122,7 +122,7 @@ class Member:
                 os.killpg(self.process.pid, number)
 
 
-def _mail(member: Member) -> str:
+def mail(member: Member) -> str:
     """What the registrars know the member's person by."""
     return f"{member.name}@example.org"
 
@@ -145,11 +145,11 @@ class Demo:
         self.say("[bold]1. Three identities, one mesh[/]")
         for member in self.members:
             member.run("init", "--name", member.name)
-        self.atlas.run("mesh", "create", "orchard", "--person", _mail(self.atlas))
+        self.atlas.run("mesh", "create", "orchard", "--person", mail(self.atlas))
         self.atlas.start()
         line = self.atlas.client.invite().line
         for member in (self.birch, self.coral):
-            member.run("mesh", "join", line, "--person", _mail(member))
+            member.run("mesh", "join", line, "--person", mail(member))
             member.start()
         for member in (self.birch, self.coral):
             agent = member.client.status().agent
@@ -158,7 +158,7 @@ class Demo:
                 MEET_SECONDS,
                 partial(self._atlas_knows, agent),
             )
-            admitted = self.atlas.client.admit(agent, _mail(member))
+            admitted = self.atlas.client.admit(agent, mail(member))
             self.say(f"   atlas admits {admitted.name} as {admitted.number}")
         for member in self.members:
             wait_for(
@@ -339,7 +339,7 @@ def run_demo(*, keep: bool, console: Console | None = None) -> None:
         console.print(f"\nThe homes and logs are left in {root}", highlight=False)
         raise
     finally:
-        stop(demo)
+        stop(demo.members)
         if not failed:
             shutil.rmtree(root, ignore_errors=True)
 
@@ -367,13 +367,13 @@ def _keep(demo: Demo) -> None:
             time.sleep(1.0)
 
 
-def stop(demo: Demo) -> None:
+def stop(members: Sequence[Member]) -> None:
     """SIGTERM to all, then SIGKILL to whoever is left."""
-    for member in demo.members:
+    for member in members:
         member.client.close()
         member.signal(signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    for member in demo.members:
+    for member in members:
         if member.process is not None:
             try:
                 member.process.wait(max(0.1, deadline - time.monotonic()))

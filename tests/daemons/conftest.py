@@ -36,4 +36,4 @@ def fleet(root: Path) -> Iterator[Demo]:
         demo.talk()
         yield demo
     finally:
-        stop(demo)
+        stop(demo.members)
