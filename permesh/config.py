@@ -41,6 +41,10 @@ class Home:
         return self.root / "models"
 
     @property
+    def attachments(self) -> Path:
+        return self.root / "attachments"
+
+    @property
     def socket(self) -> Path:
         return self.root / "permesh.sock"
 
@@ -85,6 +89,11 @@ class ModelsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ForumConfig:
+    attachments_mb: int = 1024  # of posts' files, own ones included; fetched ones go for new ones
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityConfig:
     base_rpc: str = ""  # an https endpoint of Base, from which registrars read souls
     # Of the Chitin registry's proxy, as 0x and 40 digits; empty: whichever was in place.
@@ -97,6 +106,7 @@ class Config:
     identity: IdentityConfig = field(default_factory=IdentityConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     models: ModelsConfig = field(default_factory=ModelsConfig)
+    forum: ForumConfig = field(default_factory=ForumConfig)
 
     def models_directory(self, home: Home) -> Path:
         chosen = os.environ.get("PERMESH_MODELS") or self.models.directory
@@ -107,6 +117,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "identity": IdentityConfig,
     "network": NetworkConfig,
     "models": ModelsConfig,
+    "forum": ForumConfig,
 }
 
 
@@ -147,6 +158,8 @@ def _checked(home: Home, key: str, value: Any, default: Any) -> Any:
         raise _wrong(home, f"'{key}' must be a list of strings")
     if type(value) is not type(default):
         raise _wrong(home, f"'{key}' must be of type {type(default).__name__}")
+    if isinstance(value, int) and value < 0:
+        raise _wrong(home, f"'{key}' must not be negative")
     return value
 
 

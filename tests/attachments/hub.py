@@ -80,15 +80,15 @@ async def contained(handler: Handler, stream: Framed, peer_id: str) -> None:
         await stream.aclose()
 
 
-def in_hub(main: Callable[[Hub], Awaitable[None]]) -> None:
-    """Run ``main`` on a clock that jumps to the next deadline once all wait."""
+def in_hub(main: Callable[[Hub], Awaitable[None]], *, jumping: bool = True) -> None:
+    """Run ``main`` on a clock that jumps to the next deadline once all wait, or on the real one."""
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:
             await main(Hub(nursery))
             nursery.cancel_scope.cancel()
 
-    trio.run(run, clock=MockClock(autojump_threshold=0))
+    trio.run(run, clock=MockClock(autojump_threshold=0) if jumping else None)
 
 
 class Library:
