@@ -14,6 +14,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgpack
+
 from .errors import PermeshError
 
 # How long a connection waits for the other one's lock; writers are serialised above, so this is
@@ -52,6 +54,39 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     # For chronicles: an author's credentials among all that it wrote. Scope 0 is identity's.
     "CREATE INDEX identity_by_author ON records (author, kind, seq) WHERE scope = 0;",
+    # Spaces in place of two scopes; sums by day, which the store adds up on opening; removals.
+    """
+    DROP INDEX identity_by_author;
+    DROP INDEX records_by_scope;
+    ALTER TABLE records DROP COLUMN scope;
+    ALTER TABLE records ADD COLUMN space BLOB NOT NULL DEFAULT x'01';
+    ALTER TABLE records ADD COLUMN day INTEGER NOT NULL DEFAULT 0;
+    UPDATE records SET day = created_ms / 86400000, space = CASE
+        WHEN kind GLOB 'identity.*' THEN x'00'
+        WHEN kind IN ('forum.room', 'forum.charter') OR kind GLOB 'mesh.*'
+            OR length(room_of(header)) = 0 THEN x'01'
+        ELSE room_of(header) END;
+    CREATE INDEX records_by_day ON records (space, day, id);
+    CREATE INDEX records_by_head ON records (space, author, seq, day, id);
+    CREATE INDEX identity_by_author ON records (author, kind, seq) WHERE space = x'00';
+    DROP TABLE sums;
+    CREATE TABLE sums (
+        space BLOB NOT NULL,
+        day INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        total BLOB NOT NULL,
+        PRIMARY KEY (space, day)
+    ) WITHOUT ROWID;
+    CREATE TABLE removals (
+        target BLOB NOT NULL,
+        author BLOB NOT NULL,
+        space BLOB NOT NULL,
+        removal BLOB NOT NULL,
+        PRIMARY KEY (target, author, space)
+    ) WITHOUT ROWID;
+    CREATE INDEX removals_by_removal ON removals (removal);
+    """,
 )
 
 
@@ -69,13 +104,20 @@ class Database:
             )
             try:
                 self.connection.execute("PRAGMA foreign_keys = ON")
+                version = self._version()
                 if read_only:
                     self.connection.execute("PRAGMA query_only = ON")
+                    if 0 < version < len(MIGRATIONS):
+                        raise PermeshError(
+                            "store.older",
+                            f"{path} was written by an older release.",
+                            "Start permesh once, which brings it up to date: permesh daemon",
+                        )
                 else:
                     self.connection.execute("PRAGMA journal_mode = WAL")
                     # A commit has reached the disk when it returns: what was confirmed stays.
                     self.connection.execute("PRAGMA synchronous = FULL")
-                    self._migrate()
+                    self._migrate(version)
             except BaseException:
                 self.connection.close()
                 raise
@@ -101,7 +143,7 @@ class Database:
                     self.connection.rollback()
                 raise
 
-    def _migrate(self) -> None:
+    def _version(self) -> int:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
             raise PermeshError(
@@ -110,6 +152,11 @@ class Database:
                 f"and this one knows {len(MIGRATIONS)}).",
                 "Upgrade permesh.",
             )
+        return int(version)
+
+    def _migrate(self, version: int) -> None:
+        # What SQL cannot read of a record that an older release kept: its header's fourth field.
+        self.connection.create_function("room_of", 1, lambda header: msgpack.unpackb(header)[3])
         for number in range(version, len(MIGRATIONS)):
             with self.transaction() as cursor:
                 for statement in MIGRATIONS[number].split(";"):

@@ -6,27 +6,27 @@ events into those that faces see. Must never know HTTP, nor start or stop a part
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import trio
+from pydantic import BaseModel
 
 from . import __version__, schema
+from .attachments import Attachments
 from .errors import NotFound, PermeshError
 from .events import (
     Event,
     EventBus,
-    Lagged,
     MembersChanged,
     PeersChanged,
-    RecordsSaved,
-    SpansChanged,
-    Subscription,
 )
+from .feed import Feed
 from .forum.service import Forum
 from .identity.card import (
     address,
@@ -47,6 +47,7 @@ from .node import ChatDelta, ChatRequest, NodeEvent
 from .p2p.addressbook import known_addresses
 from .p2p.swarm import Swarm
 from .proposals import Proposals
+from .records import Record
 from .store import AsyncStore, Store
 
 MAX_PAGE = 500
@@ -54,8 +55,6 @@ MAX_PAGE = 500
 SNAPSHOT_LIMIT = 200
 # Other members whose addresses an invite carries.
 INVITE_OTHERS = 3
-# Several causes of one change (a peer comes, its records follow) are told as one.
-SETTLE_SECONDS = 0.1
 
 _T = TypeVar("_T")
 
@@ -72,6 +71,7 @@ class LocalNode:
         store: AsyncStore,
         events: EventBus,
         forum: Forum,
+        attachments: Attachments,
         swarm: Swarm,
         compute: Compute,
         engine: Engine,
@@ -83,7 +83,9 @@ class LocalNode:
         self._roster = membership.roster
         self._store = store
         self._events = events
-        self._forum = forum
+        self.forum = forum
+        self.attachments = attachments
+        self._feed = Feed(store, self)
         self._swarm = swarm
         self._compute = compute
         self._engine = engine
@@ -123,6 +125,7 @@ class LocalNode:
             serving=self._compute.serving(),
             engine=schema.Engine(**asdict(self._engine.state)),
             records=await self._store.read(Store.count),
+            shut_out=self._shut_out() if self._swarm.shut_out() else [],
             log=self._log(),
             refused=dict(self._swarm.faults + self._swarm.errors),
         )
@@ -153,6 +156,7 @@ class LocalNode:
         found = []
         for peer in self._swarm.peers():
             assert isinstance(peer.verified, Verified)
+            codes, score = self._swarm.faults_of(peer.peer_id)
             found.append(
                 schema.Peer(
                     peer_id=peer.peer_id,
@@ -161,10 +165,33 @@ class LocalNode:
                     name=peer.verified.name,
                     address=peer.address,
                     connected_ms=peer.connected_ms,
-                    faults=self._swarm.faults_of(peer.peer_id),
+                    faults=codes.total(),
+                    fault_codes=dict(codes),
+                    fault_score=int(score),
                 )
             )
         return sorted(found, key=lambda peer: peer.number)
+
+    def _shut_out(self) -> list[schema.ShutOut]:
+        whose = {
+            member.credential.peer_id: member
+            for member in self._roster.members()
+            if member.credential is not None
+        }
+        found = []
+        for peer_id, seconds in self._swarm.shut_out().items():
+            member = whose.get(peer_id)
+            found.append(
+                schema.ShutOut(
+                    peer_id=peer_id,
+                    agent=address(member.agent) if member else "",
+                    number=agent_number(member.number) if member else "",
+                    name=member.name if member else "",
+                    fault_codes=dict(self._swarm.faults_of(peer_id)[0]),
+                    seconds=math.ceil(seconds),
+                )
+            )
+        return found
 
     async def identity(self) -> schema.Identity:
         enrolment = self._membership.enrolment
@@ -278,24 +305,6 @@ class LocalNode:
             "See who asks: permesh members",
         )
 
-    # -- forum -------------------------------------------------------------------------------
-
-    async def rooms(self, cursor: str | None, limit: int) -> schema.Rooms:
-        return await self._forum.rooms(cursor, limit)
-
-    async def create_room(self, room: schema.NewRoom) -> schema.Room:
-        self._membership.require_member()
-        return await self._forum.create_room(room.name, room.purpose)
-
-    async def posts(
-        self, room: str, cursor: str | None, limit: int, order: Literal["asc", "desc"]
-    ) -> schema.Posts:
-        return await self._forum.posts(room, cursor, limit, newest_first=order == "desc")
-
-    async def post(self, room: str, post: schema.NewPost) -> schema.Post:
-        self._membership.require_member()
-        return await self._forum.post(room, post.text, post.reply_to)
-
     # -- models ------------------------------------------------------------------------------
 
     async def models(self, cursor: str | None, limit: int) -> schema.Models:
@@ -317,55 +326,42 @@ class LocalNode:
     # -- events ------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[AsyncIterator[NodeEvent]]:
-        async with (
-            self._events.subscribe() as subscription,
-            aclosing(self._told(subscription)) as told,
-        ):
-            yield told
+    async def events(self, after: str | None = None) -> AsyncIterator[AsyncIterator[NodeEvent]]:
+        async with self._events.subscribe() as subscription:
+            position = await self._feed.position(after)
+            async with aclosing(self._feed.tell(subscription, position)) as told:
+                yield told
 
-    async def _told(self, subscription: Subscription) -> AsyncGenerator[NodeEvent, None]:
-        yield await self._snapshot()
-        spans = self._compute.spans()
-        while True:
-            batch = [await anext(subscription)]
-            if not isinstance(batch[0], RecordsSaved):
-                with trio.move_on_after(SETTLE_SECONDS):
-                    while True:
-                        batch.append(await anext(subscription))
-            lagged = [event for event in batch if isinstance(event, Lagged)]
-            if lagged:
-                yield NodeEvent("lagged", schema.Lagged(missed=sum(one.dropped for one in lagged)))
-                yield await self._snapshot()
-                spans = self._compute.spans()
-                continue
-            for event in batch:
-                if isinstance(event, RecordsSaved):
-                    for shown in await self._forum.shown(event.records):
-                        name = "room" if isinstance(shown, schema.Room) else "post"
-                        yield NodeEvent(name, shown)
-            for member in self._changed_members(batch):
-                yield NodeEvent("member", member)
-            if any(isinstance(event, SpansChanged) for event in batch):
-                now = self._compute.spans()
-                for span in _changed_spans(spans, now, self._now_ms()):
-                    yield NodeEvent("span", span)
-                spans = now
-            if any(not isinstance(event, RecordsSaved) for event in batch):
-                yield NodeEvent("status", await self.status())
-
-    async def _snapshot(self) -> NodeEvent:
-        return NodeEvent(
-            "snapshot",
-            schema.Snapshot(
-                status=await self.status(),
-                rooms=(await self._forum.rooms(None, SNAPSHOT_LIMIT)).items,
-                members=self._all_members()[:SNAPSHOT_LIMIT],
-                spans=self._compute.spans(),
-            ),
+    async def snapshot(self) -> schema.Snapshot:
+        return schema.Snapshot(
+            status=await self.status(),
+            rooms=(await self.forum.rooms(None, SNAPSHOT_LIMIT)).items,
+            members=self._all_members()[:SNAPSHOT_LIMIT],
+            spans=self.spans(),
         )
 
-    def _changed_members(self, batch: Sequence[Event]) -> list[schema.Member]:
+    async def shown(self, records: Sequence[Record]) -> list[tuple[str, BaseModel]]:
+        return [
+            ("room" if isinstance(item, schema.Room) else "post", item)
+            for item in await self.forum.shown(records)
+        ]
+
+    def spans(self) -> list[schema.Span]:
+        return self._compute.spans()
+
+    def changed_spans(
+        self, before: Sequence[schema.Span], now: Sequence[schema.Span]
+    ) -> list[schema.Span]:
+        """New and changed spans, and those that are gone, marked as expired."""
+        key = {(one.peer_id, one.revision, one.first, one.last) for one in now}
+        gone = [
+            one.model_copy(update={"expires_ms": self._now_ms()})
+            for one in before
+            if (one.peer_id, one.revision, one.first, one.last) not in key
+        ]
+        return [*gone, *(one for one in now if one not in before)]
+
+    def changed_members(self, batch: Sequence[Event]) -> list[schema.Member]:
         agents: set[str] = set()
         for event in batch:
             if isinstance(event, MembersChanged):
@@ -404,16 +400,3 @@ def _page(items: list[_T], cursor: str | None, limit: int) -> tuple[list[_T], st
     start = int(cursor or 0)
     end = start + max(1, min(limit, MAX_PAGE))
     return items[start:end], str(end) if end < len(items) else None
-
-
-def _changed_spans(
-    before: Sequence[schema.Span], now: Sequence[schema.Span], now_ms: int
-) -> list[schema.Span]:
-    """New and changed spans, and those that are gone, marked as expired."""
-    key = {(one.peer_id, one.revision, one.first, one.last) for one in now}
-    gone = [
-        one.model_copy(update={"expires_ms": now_ms})
-        for one in before
-        if (one.peer_id, one.revision, one.first, one.last) not in key
-    ]
-    return [*gone, *(one for one in now if one not in before)]

@@ -193,20 +193,26 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A header's exact bytes, the signature over its id, and the body if it is here."""
+    """A header's exact bytes, the signature over its id, and the body if it is here.
+
+    A record whose author has taken its body away travels with the ``removal`` that did so, in the
+    body's place, so that whoever receives it sees that nobody withholds anything.
+    """
 
     id: bytes
     header: Header
     header_bytes: bytes
     signature: bytes
     body: bytes | None
+    removal: Record | None = None
 
     def encode(self) -> bytes:
         return pack(self.to_wire())
 
     def to_wire(self) -> list[Any]:
         """The record as a list that may stand inside a larger canonical message."""
-        return [self.header_bytes, self.signature, self.body]
+        rest = self.body if self.removal is None else self.removal.to_wire()
+        return [self.header_bytes, self.signature, rest]
 
     @classmethod
     def decode(cls, data: bytes) -> Record:
@@ -217,6 +223,10 @@ class Record:
         """Check form, lengths and body hash, but not yet the signature; raises ``Refused``."""
         _require(isinstance(fields, list) and len(fields) == 3, "shape")
         header_bytes, signature, body = fields
+        removal = None
+        if isinstance(body, list):
+            _require(len(body) == 3 and isinstance(body[2], bytes), "removal")
+            removal, body = cls.from_wire(body), None
         _require(isinstance(header_bytes, bytes), "header")
         _require(_is_bytes(signature, 64), "signature")
         _require(body is None or isinstance(body, bytes), "body")
@@ -224,7 +234,7 @@ class Record:
         if body is not None:
             _require(len(body) == header.body_length, "body_length")
             _require(hashlib.sha256(body).digest() == header.body_hash, "body_hash")
-        return cls(record_id(header_bytes), header, header_bytes, signature, body)
+        return cls(record_id(header_bytes), header, header_bytes, signature, body, removal)
 
     def verify(self, session_key: bytes) -> None:
         """Check the author's signature against the epoch's Ed25519 key; raises ``Refused``."""

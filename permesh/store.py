@@ -7,10 +7,9 @@ records is a `Projection` that is passed in, can be dropped, and is rebuilt from
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -18,16 +17,14 @@ import trio
 
 from .database import Database
 from .records import MAX_UINT, Header, Record
-
-# Sync asks for identity records first: they say which keys the others are signed with.
-IDENTITY_PREFIX = "identity."
-SCOPE_IDENTITY = 0
-SCOPE_CONTENT = 1
-SCOPES = (SCOPE_IDENTITY, SCOPE_CONTENT)
+from .removal import NO_REMOVALS, Removals
+from .space_index import SpaceIndex
+from .spaces import SPACE_IDENTITY, day_of, space_of
 
 # Well below SQLite's limit on variables in one statement, in every build.
 _VARIABLES = 500
 _REBUILD_BATCH = 500
+_DROP_BATCH = 1000
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -48,7 +45,14 @@ class Projection(Protocol):
         ...
 
     def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:
-        """Take in records that are in `records` already, as are any forks that they showed."""
+        """Take in records that are in `records` already, as are any forks that they showed.
+
+        One without a body has lost it to a removal, which may be among them, or come later.
+        """
+        ...
+
+    def forget(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
+        """These are being dropped from `records`: they are too old to be kept here."""
         ...
 
 
@@ -71,26 +75,6 @@ class Fork:
     id_b: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """What stands for a set of records in one line: equal sums mean equal sets.
-
-    ``fingerprint`` is SHA-256 over the count and the sum of the ids modulo 2**256, as in
-    negentropy (NIP-77): order does not matter, and adding one record costs one addition.
-    """
-
-    count: int
-    fingerprint: bytes
-
-
-def scope_of(kind: str) -> int:
-    return SCOPE_IDENTITY if kind.startswith(IDENTITY_PREFIX) else SCOPE_CONTENT
-
-
-def fingerprint(count: int, total: int) -> bytes:
-    return hashlib.sha256(count.to_bytes(8, "big") + total.to_bytes(32, "big")).digest()
-
-
 class Store:
     """The database, for one thread at a time. `AsyncStore` is the daemon's way to it.
 
@@ -99,12 +83,21 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, projections: Sequence[Projection] = (), *, read_only: bool = False
+        self,
+        path: Path,
+        projections: Sequence[Projection] = (),
+        *,
+        removals: Removals = NO_REMOVALS,
+        read_only: bool = False,
     ) -> None:
         self._database = Database(path, read_only=read_only)
         self._projections = tuple(projections)
+        self._removals = removals
+        self.spaces = SpaceIndex(self._database)
         if not read_only:
             try:
+                with self._database.transaction() as cursor:
+                    self.spaces.add_up(cursor)
                 self._build_views()
             except BaseException:
                 self._database.close()
@@ -151,11 +144,41 @@ class Store:
                 (key, value, value),
             )
 
-    def rebuild_views(self) -> None:
-        """Drop every projection and build it again from the records."""
+    def change_views(self, change: Callable[[sqlite3.Cursor], _T]) -> _T:
+        """Let a view bring itself up to date with what records alone do not tell it."""
         with self._database.transaction() as cursor:
-            for projection in self._projections:
-                self._rebuild(cursor, projection)
+            return change(cursor)
+
+    def drop_before(
+        self, space: bytes, day: int, keep: Collection[bytes] = (), limit: int = _DROP_BATCH
+    ) -> int:
+        """Forget up to ``limit`` records of a space from before ``day``; returns how many.
+
+        Kept are those that ``keep`` names, the last record of each author, since its chain goes on
+        from there, the one that was saved last, since positions only grow, proofs of forks, and
+        removals while what they name is here.
+        """
+        with self._database.transaction() as cursor:
+            rows = cursor.execute(
+                f"{_SELECT} AS r WHERE space = ? AND day < ?"
+                " AND seq < (SELECT max(seq) FROM records AS o WHERE o.author = r.author)"
+                " AND position < (SELECT max(position) FROM records)"
+                " AND NOT EXISTS (SELECT 1 FROM forks AS f WHERE f.author = r.author"
+                "  AND r.id IN (f.id_a, f.id_b))"
+                " AND NOT EXISTS (SELECT 1 FROM removals AS v JOIN records AS t ON t.id = v.target"
+                "  WHERE v.removal = r.id)"
+                " ORDER BY day LIMIT ?",
+                (space, day, limit + len(keep)),
+            ).fetchall()
+            old = [_record(row) for row in rows if row[3] not in keep][:limit]
+            if old:
+                for projection in self._projections:
+                    projection.forget(cursor, old)
+                self.spaces.take_from(cursor, old)
+                ids = [(item.id,) for item in old]
+                cursor.executemany("DELETE FROM records WHERE id = ?", ids)
+                cursor.executemany("DELETE FROM removals WHERE removal = ?", ids)
+            return len(old)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -180,14 +203,6 @@ class Store:
             )
         return [item for item in ids if item not in here]
 
-    def ids(self, scope: int, after: bytes, limit: int) -> list[bytes]:
-        """Up to ``limit`` ids of a scope, ascending, greater than ``after``."""
-        rows = self._database.read(
-            "SELECT id FROM records WHERE scope = ? AND id > ? ORDER BY id LIMIT ?",
-            (scope, after, limit),
-        )
-        return [row[0] for row in rows]
-
     def wires(self, ids: Sequence[bytes], max_bytes: int) -> tuple[list[list[Any]], int]:
         """Wire forms of ``ids`` in their order, as many as fit in ``max_bytes`` (at least one).
 
@@ -196,14 +211,29 @@ class Store:
         wires: list[list[Any]] = []
         size = 0
         for done, record_id in enumerate(ids):
-            rows = self._database.read("SELECT header, signature, body FROM records WHERE id = ?",
-                              (record_id,))  # fmt: skip
-            for header, signature, body in rows:
-                size += len(header) + len(signature) + len(body or b"") + 16
-                if wires and size > max_bytes:
-                    return wires, done
-                wires.append([header, signature, body])
+            wire = self._wire(record_id)
+            if wire is None:
+                continue
+            size += _wire_bytes(wire)
+            if wires and size > max_bytes:
+                return wires, done
+            wires.append(wire)
         return wires, len(ids)
+
+    def _wire(self, record_id: bytes) -> list[Any] | None:
+        """None if it is not here, or if its body was taken away by what is not here any more."""
+        sql = "SELECT header, signature, body FROM records WHERE id = "
+        for header, signature, body in self._database.read(sql + "?", (record_id,)):
+            if body is not None:
+                return [header, signature, body]
+            found = self._database.read(
+                sql + "(SELECT v.removal FROM removals AS v JOIN records AS t ON t.id = v.target"
+                " AND t.author = v.author AND t.space = v.space WHERE v.target = ?)",
+                (record_id,),
+            )
+            if found and found[0][2] is not None:
+                return [header, signature, list(found[0])]
+        return None
 
     def by_author(self, author: bytes, from_seq: int, limit: int) -> list[Record]:
         rows = self._database.read(
@@ -215,7 +245,7 @@ class Store:
     def identity_records_of(self, author: bytes, kind: str, limit: int) -> list[Record]:
         """The newest of one `identity.*` kind, newest first."""
         rows = self._database.read(
-            f"{_SELECT} WHERE scope = {SCOPE_IDENTITY} AND author = ? AND kind = ?"
+            f"{_SELECT} WHERE space = x'00' AND author = ? AND kind = ?"
             " ORDER BY seq DESC, id LIMIT ?",
             (author, kind, limit),
         )
@@ -223,8 +253,7 @@ class Store:
 
     def count_identity_records_of(self, author: bytes, kind: str) -> int:
         rows = self._database.read(
-            "SELECT count(*) FROM records"
-            f" WHERE scope = {SCOPE_IDENTITY} AND author = ? AND kind = ?",
+            "SELECT count(*) FROM records WHERE space = x'00' AND author = ? AND kind = ?",
             (author, kind),
         )
         return int(rows[0][0])
@@ -249,13 +278,14 @@ class Store:
         )
         return Head(*rows[0]) if rows else None
 
-    def behind(self, heads: Sequence[tuple[bytes, int]]) -> bool:
-        """Whether any (author, seq) names a record beyond what is here."""
-        for author, seq in heads:
-            head = self.head(author)
-            if head is None or head.seq < seq:
-                return True
-        return False
+    def behind(self, heads: Sequence[tuple[bytes, bytes, int]]) -> bool:
+        """Whether any (space, author, seq) names a record beyond what is here of that space."""
+        return any(
+            not self._database.read(
+                "SELECT 1 FROM records WHERE space = ? AND author = ? AND seq >= ? LIMIT 1", head
+            )
+            for head in heads
+        )
 
     def forks(self, limit: int = 1000) -> list[Fork]:
         rows = self._database.read("SELECT author, seq, id_a, id_b FROM forks LIMIT ?", (limit,))
@@ -280,22 +310,25 @@ class Store:
         return int(rows[0][0])
 
     def count(self) -> int:
-        return int(self._database.read("SELECT coalesce(sum(count), 0) FROM sums")[0][0])
-
-    def sums(self) -> tuple[Sum, ...]:
-        """One per scope, in the order of `SCOPES`."""
-        found = {
-            scope: Sum(count, fingerprint(count, int.from_bytes(total, "big")))
-            for scope, count, total in self._database.read("SELECT scope, count, total FROM sums")
-        }
-        return tuple(found.get(scope, Sum(0, fingerprint(0, 0))) for scope in SCOPES)
+        return self.spaces.count()
 
     def load_identity_records(self) -> list[Record]:
         """All `identity.*` records in the order of their arrival, to fold a roster from."""
         rows = self._database.read(
-            f"{_SELECT} WHERE scope = ? ORDER BY position", (SCOPE_IDENTITY,)
+            f"{_SELECT} WHERE space = ? ORDER BY position", (SPACE_IDENTITY,)
         )
         return [_record(row) for row in rows]
+
+    def last_position(self) -> int:
+        """Of the record that was saved last; positions only ever grow."""
+        return int(self._database.read("SELECT coalesce(max(position), 0) FROM records")[0][0])
+
+    def saved_after(self, position: int, limit: int) -> list[tuple[int, Record]]:
+        """What was saved after a position, in that order."""
+        rows = self._database.read(
+            f"{_SELECT_AT} WHERE position > ? ORDER BY position LIMIT ?", (position, limit)
+        )
+        return [(row[4], _record(row)) for row in rows]
 
     def get_value(self, key: str) -> bytes | None:
         rows = self._database.read("SELECT value FROM keep WHERE key = ?", (key,))
@@ -306,14 +339,52 @@ class Store:
     def _insert(
         self, cursor: sqlite3.Cursor, records: Iterable[Record], now_ms: int
     ) -> list[Record]:
-        new = [record for record in records if _insert_row(cursor, record, now_ms)]
+        new: list[Record] = []
+        for record in records:
+            if record.removal is not None:
+                self._insert_one(cursor, record.removal, now_ms, new)
+            self._insert_one(cursor, record, now_ms, new)
         if new:
             for record in new:
                 _note_fork(cursor, record)
-            _add_to_sums(cursor, new)
+            self.spaces.add(cursor, new)
             for projection in self._projections:
                 projection.apply(cursor, new, now_ms)
         return new
+
+    def _insert_one(
+        self, cursor: sqlite3.Cursor, record: Record, now_ms: int, new: list[Record]
+    ) -> None:
+        header = record.header
+        if record.body is not None and header.kind in self._removals.kinds:
+            removed = cursor.execute(
+                "SELECT 1 FROM removals WHERE target = ? AND author = ? AND space = ?",
+                (record.id, header.author, space_of(header.kind, header.room)),
+            ).fetchone()
+            if removed:
+                record = replace(record, body=None)
+        if not _insert_row(cursor, record, now_ms):
+            return
+        new.append(record)
+        for target in self._removals.targets(record):
+            self._remove(cursor, target, record)
+
+    def _remove(self, cursor: sqlite3.Cursor, target: bytes, removal: Record) -> None:
+        """Take a body away, now and whenever it comes, if the author and the room are the same."""
+        author = removal.header.author
+        space = space_of(removal.header.kind, removal.header.room)
+        kinds = sorted(self._removals.kinds)
+        marks = ",".join("?" * len(kinds))
+        here = cursor.execute(
+            f"SELECT author = ? AND space = ? AND kind IN ({marks}) FROM records WHERE id = ?",
+            (author, space, *kinds, target),
+        ).fetchone()
+        if here is None or here[0]:
+            cursor.execute(
+                "INSERT INTO removals VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (target, author, space, removal.id),
+            )
+            cursor.execute("UPDATE records SET body = NULL WHERE id = ?", (target,))
 
     def _build_views(self) -> None:
         built = dict(self._database.read("SELECT name, version FROM views"))
@@ -341,6 +412,7 @@ class Store:
 
 
 _SELECT = "SELECT header, signature, body, id FROM records"
+_SELECT_AT = "SELECT header, signature, body, id, position FROM records"
 
 
 def _record(row: Sequence[Any]) -> Record:
@@ -361,12 +433,12 @@ def _grouped(rows: Sequence[Any]) -> Iterator[tuple[int, list[Record]]]:
 def _insert_row(cursor: sqlite3.Cursor, record: Record, now_ms: int) -> bool:
     header = record.header
     cursor.execute(
-        "INSERT INTO records (id, scope, kind, author, seq, prev, created_ms, received_ms,"
-        " header, signature, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO records (id, space, day, kind, author, seq, prev, created_ms, received_ms,"
+        " header, signature, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO NOTHING",
         (
-            record.id, scope_of(header.kind), header.kind, header.author, header.seq,
-            header.prev, header.created_ms, now_ms,
+            record.id, space_of(header.kind, header.room), day_of(header.created_ms),
+            header.kind, header.author, header.seq, header.prev, header.created_ms, now_ms,
             record.header_bytes, record.signature, record.body,
         ),
     )  # fmt: skip
@@ -398,18 +470,10 @@ def _note_fork(cursor: sqlite3.Cursor, record: Record) -> None:
             )
 
 
-def _add_to_sums(cursor: sqlite3.Cursor, new: Sequence[Record]) -> None:
-    for scope in SCOPES:
-        ids = [record.id for record in new if scope_of(record.header.kind) == scope]
-        if not ids:
-            continue
-        row = cursor.execute("SELECT count, total FROM sums WHERE scope = ?", (scope,)).fetchone()
-        count, total = row or (0, b"")
-        total = int.from_bytes(total, "big") + sum(int.from_bytes(item, "big") for item in ids)
-        cursor.execute(
-            "INSERT OR REPLACE INTO sums VALUES (?, ?, ?)",
-            (scope, count + len(ids), (total % 2**256).to_bytes(32, "big")),
-        )
+def _wire_bytes(wire: list[Any]) -> int:
+    header, signature, body = wire
+    rest = _wire_bytes(body) if isinstance(body, list) else len(body)
+    return len(header) + len(signature) + rest + 16
 
 
 class AsyncStore:
@@ -426,9 +490,14 @@ class AsyncStore:
         self._read_limit = trio.CapacityLimiter(1)
 
     @classmethod
-    async def open(cls, path: Path, projections: Sequence[Projection] = ()) -> AsyncStore:
+    async def open(
+        cls,
+        path: Path,
+        projections: Sequence[Projection] = (),
+        removals: Removals = NO_REMOVALS,
+    ) -> AsyncStore:
         def both() -> tuple[Store, Store]:
-            writer = Store(path, projections)
+            writer = Store(path, projections, removals=removals)
             return writer, Store(path, read_only=True)
 
         return cls(*await trio.to_thread.run_sync(both))

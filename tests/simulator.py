@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,23 @@ from random import Random
 from typing import Any
 
 from permesh.errors import Refused
-from permesh.p2p import gossip, sync
+from permesh.p2p import gossip, limits, sync
 from permesh.p2p.intake import Intake
 from permesh.p2p.schedule import Outcome, PullSchedule
+from permesh.p2p.sync_messages import Held
 from permesh.records import Record, seal
-from permesh.store import SCOPE_IDENTITY, SCOPES, Sum, fingerprint, scope_of
+from permesh.space_index import Run, head_name
+from permesh.spaces import (
+    SPACE_COMMONS,
+    SPACE_IDENTITY,
+    Content,
+    DayIndex,
+    Part,
+    Sum,
+    day_of,
+    fingerprint,
+    space_of,
+)
 
 MESH = bytes(range(32))
 START_MS = 1_700_000_000_000
@@ -69,6 +80,10 @@ class Author:
         return self.write(self.address, CREDENTIAL)
 
 
+def is_identity(record: Record) -> bool:
+    return space_of(record.header.kind, record.header.room) == SPACE_IDENTITY
+
+
 class CheapRoster:
     """Knows the authors whose credential record it has applied."""
 
@@ -92,37 +107,86 @@ class CheapRoster:
 
 
 class MemoryStore:
-    """What `Store` does, in a dictionary."""
+    """What `Store` and its `SpaceIndex` do, in dictionaries."""
 
     def __init__(self) -> None:
         self.records: dict[bytes, Record] = {}
-        self.heads: dict[bytes, int] = {}
-        self._by_scope: dict[int, list[bytes]] = {scope: [] for scope in SCOPES}
-        self._totals = dict.fromkeys(SCOPES, 0)
+        self._heads: dict[bytes, dict[bytes, int]] = {}  # by space and author
+        self._days: dict[bytes, dict[int, dict[bytes, Record]]] = {}  # by space, day and id
+        self._totals: Counter[tuple[bytes, int]] = Counter()
+        self._trees: dict[tuple[bytes, int], DayIndex] = {}
 
     def save(self, records: Iterable[Record]) -> list[Record]:
         new = []
         for record in records:
             if record.id not in self.records:
                 self.records[record.id] = record
-                author, seq = record.header.author, record.header.seq
-                self.heads[author] = max(seq, self.heads.get(author, -1))
-                scope = scope_of(record.header.kind)
-                insort(self._by_scope[scope], record.id)
-                self._totals[scope] += int.from_bytes(record.id, "big")
+                header = record.header
+                space, day = space_of(header.kind, header.room), day_of(header.created_ms)
+                heads = self._heads.setdefault(space, {})
+                heads[header.author] = max(header.seq, heads.get(header.author, -1))
+                self._days.setdefault(space, {}).setdefault(day, {})[record.id] = record
+                self._totals[space, day] += int.from_bytes(record.id, "big")
+                self._trees.pop((space, day), None)
                 new.append(record)
         return new
 
-    def sums(self) -> tuple[Sum, ...]:
-        return tuple(
-            Sum(len(ids), fingerprint(len(ids), self._totals[scope] % 2**256))
-            for scope, ids in self._by_scope.items()
-        )
+    def length(self, author: bytes) -> int:
+        return 1 + max((heads.get(author, -1) for heads in self._heads.values()), default=-1)
 
-    def ids(self, scope: int, after: bytes, limit: int) -> list[bytes]:
-        ids = self._by_scope[scope]
-        start = bisect_right(ids, after)
-        return ids[start : start + limit]
+    def head(self, author: bytes, length: int) -> Any:
+        """The author's last record in wire form, if there are more than ``length``."""
+        if self.length(author) <= length:
+            return None
+        found = (r for r in self.records.values() if r.header.author == author)
+        return max(found, key=lambda r: r.header.seq).to_wire()
+
+    def sum(self, space: bytes, from_day: int = 0) -> Sum:
+        days = [day for day in self._days.get(space, {}) if day >= from_day]
+        count = sum(len(self._days[space][day]) for day in days)
+        return Sum(count, fingerprint(count, sum(self._totals[space, day] for day in days)))
+
+    def sums(self) -> tuple[Sum, ...]:
+        return tuple(self.sum(space) for space in sorted(self._days))
+
+    def days(self, space: bytes, from_day: int) -> dict[int, Sum]:
+        return {
+            day: Sum(len(ids), fingerprint(len(ids), self._totals[space, day]))
+            for day, ids in sorted(self._days.get(space, {}).items())
+            if day >= from_day
+        }
+
+    def contents(self, space: bytes, parts: Sequence[Part], limit: int) -> list[Content]:
+        contents: list[Content] = []
+        for part in parts:
+            key = (space, part.day)
+            tree = self._trees.get(key)
+            if tree is None:
+                ids = self._days.get(space, {}).get(part.day, {})
+                tree = self._trees[key] = DayIndex(ids)
+            contents.append(tree.content(part, limit))
+            limit -= len(contents[-1]) if part.listed else 0
+        return contents
+
+    def heads(self, space: bytes) -> list[tuple[bytes, int]]:
+        return sorted(self._heads.get(space, {}).items())
+
+    def newer(
+        self, space: bytes, from_day: int, heads: dict[bytes, int], limit: int
+    ) -> tuple[list[Run], bool]:
+        found: dict[bytes, list[Record]] = {}
+        for day, ids in self._days.get(space, {}).items():
+            for record in ids.values() if day >= from_day else ():
+                if record.header.seq > heads.get(head_name(record.header.author), -1):
+                    found.setdefault(record.header.author, []).append(record)
+        runs: list[Run] = []
+        for author in sorted(found):
+            records = sorted(found[author], key=lambda r: (r.header.seq, r.id))[:limit]
+            limit -= len(records)
+            runs.append(Run(author, records[-1].header.seq, tuple(r.id for r in records)))
+            if limit <= 0:
+                return runs, True
+        return runs, False
 
     def missing(self, ids: Iterable[bytes]) -> list[bytes]:
         return [item for item in ids if item not in self.records]
@@ -138,8 +202,8 @@ class MemoryStore:
             wires.append(record.to_wire())
         return wires, len(ids)
 
-    def behind(self, heads: Iterable[tuple[bytes, int]]) -> bool:
-        return any(self.heads.get(author, -1) < seq for author, seq in heads)
+    def behind(self, heads: Iterable[tuple[bytes, bytes, int]]) -> bool:
+        return any(self._heads.get(space, {}).get(who, -1) < seq for space, who, seq in heads)
 
 
 @dataclass
@@ -170,9 +234,7 @@ class Node:
         self.life += 1
         self.up = True
         self.rng = Random(f"{self.net.seed} {self.name} {self.life}")
-        self.roster = self.fold(
-            r for r in self.store.records.values() if scope_of(r.header.kind) == SCOPE_IDENTITY
-        )
+        self.roster = self.fold(r for r in self.store.records.values() if is_identity(r))
         self.intake = Intake(self.roster, lambda _record: None)
         self.gossiper = gossip.Gossiper()
         self.schedule = PullSchedule(self.rng)
@@ -204,12 +266,16 @@ class Node:
     def _saved(self, records: list[Record]) -> None:
         for record in records:
             self.told[record.id] += 1
-            if scope_of(record.header.kind) == SCOPE_IDENTITY:
+            if is_identity(record):
                 self.roster.apply(record)
                 self.net.soon(self, self.retry_waiting)
 
     def retry_waiting(self) -> None:
         self.keep(self.intake.release())
+
+    def spaces(self) -> tuple[bytes, ...]:
+        """What it holds."""
+        return SPACE_IDENTITY, SPACE_COMMONS
 
     # -- gossip
 
@@ -239,9 +305,8 @@ class Node:
     def take_in(self, sender: str, records: list[Record]) -> int:
         missing = set(self.store.missing(r.id for r in records))
         new = [r for r in records if r.id in missing]
-        new.sort(key=lambda r: scope_of(r.header.kind) != SCOPE_IDENTITY)
-        identity = [r for r in new if scope_of(r.header.kind) == SCOPE_IDENTITY]
-        content = [r for r in new if scope_of(r.header.kind) != SCOPE_IDENTITY]
+        identity = [r for r in new if is_identity(r)]
+        content = [r for r in new if not is_identity(r)]
         return self.keep([(sender, r) for r in identity]) + self.keep(
             [(sender, r) for r in content]
         )
@@ -303,7 +368,9 @@ class Session:
 
     def start(self) -> None:
         self.net.sessions.add(self)
-        self._do_asker(self.asker.start(self.asking.store.sums()))
+        store, author = self.asking.store, self.asking.author.address
+        spaces = [Held(space, 0, store.sum(space)) for space in self.asking.spaces()]
+        self._do_asker(self.asker.start(author, store.length(author), spaces))
 
     def end(self, outcome: Outcome) -> None:
         if not self.over:
@@ -322,34 +389,61 @@ class Session:
             self.net.at(wait, lambda: None if self.over else to(data))
 
     def _do_asker(self, actions: list[sync.Action]) -> None:
+        store, asker = self.asking.store, self.asker
         for action in actions:
             match action:
                 case sync.Send(data):
                     self._carry(data, lambda d: self._do_answerer(self.answerer.received(d)))
-                case sync.FindMissing(ids):
-                    self._do_asker(self.asker.missing(self.asking.store.missing(ids)))
-                case sync.TakeIn(wires):
-                    records = [self.asking.intake.open(wire) for wire in wires]
-                    if self.asking.take_in(self.answering.name, records):
-                        self.outcome = Outcome.GAINED
+                case sync.ReadSum(space, from_day):
+                    self._do_asker(asker.summed(store.sum(space, from_day)))
+                case sync.ReadHeads(space):
+                    self._do_asker(asker.heads(store.heads(space)))
                 case sync.Finished(fault):
                     assert not fault, fault
                     self.end(self.outcome)
+                case _:
+                    self._do_asker(self._do_either(asker, self.asking, self.answering, action))
 
     def _do_answerer(self, actions: list[sync.Action]) -> None:
-        store = self.answering.store
+        store, answerer = self.answering.store, self.answerer
         for action in actions:
             match action:
                 case sync.Send(data):
                     self._carry(data, lambda d: self._do_asker(self.asker.received(d)))
-                case sync.ReadSums():
-                    self._do_answerer(self.answerer.sums(store.sums(), []))
-                case sync.ReadIds(scope, after, limit):
-                    self._do_answerer(self.answerer.ids(store.ids(scope, after, limit)))
-                case sync.ReadWires(ids, max_bytes):
-                    self._do_answerer(self.answerer.wires(*store.wires(ids, max_bytes)))
+                case sync.ReadHeld(author, length, spaces):
+                    own = self.answering.spaces()
+                    held = [
+                        Held(space, day, store.sum(space, day)) if space in own else None
+                        for space, day in spaces
+                    ]
+                    self._do_answerer(answerer.held(held, store.head(author, length), []))
+                case sync.ReadNewer(space, from_day, heads):
+                    newer = store.newer(space, from_day, dict(heads), limits.PAGE_IDS)
+                    self._do_answerer(answerer.newer(*newer))
                 case sync.Finished(fault):
                     raise AssertionError(fault)
+                case _:
+                    self._do_answerer(
+                        self._do_either(answerer, self.answering, self.asking, action)
+                    )
+
+    def _do_either(
+        self, machine: sync.Asker | sync.Answerer, own: Node, peer: Node, action: sync.Action
+    ) -> list[sync.Action]:
+        match action:
+            case sync.FindMissing(space, ids):
+                return machine.missing(own.store.missing(ids) if space in own.spaces() else [])
+            case sync.TakeIn(wires):
+                records = [own.intake.open(wire) for wire in wires]
+                if own.take_in(peer.name, records):
+                    self.outcome = Outcome.GAINED
+            case sync.ReadDays(space, from_day):
+                return machine.days(own.store.days(space, from_day))
+            case sync.ReadParts(space, parts):
+                return machine.parts(own.store.contents(space, parts, limits.PAGE_IDS))
+            case sync.ReadWires(ids, max_bytes):
+                return machine.wires(*own.store.wires(ids, max_bytes))
+        return []
 
 
 @dataclass

@@ -82,6 +82,9 @@ class AddressBook:
             ],
         )
 
+    def forget(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
+        """Addresses are of the commons, of which nothing is dropped for its age."""
+
 
 def known_addresses(connection: sqlite3.Connection) -> dict[bytes, tuple[str, ...]]:
     """By author (20 bytes), at most `MAX_LISTED` of them, those who wrote last first."""

@@ -18,21 +18,22 @@ from typing import Any
 
 from permesh.errors import Refused
 from permesh.records import MAX_UINT, Record, pack, unpack
+from permesh.spaces import space_of
 
 from . import limits
-from .sync_messages import read_offers
+from .sync_messages import read_offers, read_space
 
 # A message's own framing, and each record's, are below these.
-_FRAME_BYTES = 4096
+_FRAME_BYTES = 6 * 1024
 _RECORD_FRAME_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class NewRecords:
-    """Records in wire form, not looked into, and (author, seq) of the sender's newest ones."""
+    """Records in wire form, not looked into, and (space, author, seq) of the sender's newest."""
 
     wires: tuple[Any, ...]
-    heads: tuple[tuple[bytes, int], ...]
+    heads: tuple[tuple[bytes, bytes, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +64,16 @@ def decode(data: bytes) -> NewRecords | Offer:
     raise _malformed()
 
 
-def _read_heads(values: list[Any]) -> tuple[tuple[bytes, int], ...]:
+def _read_heads(values: list[Any]) -> tuple[tuple[bytes, bytes, int], ...]:
     if len(values) > limits.GOSSIP_HEADS:
         raise _malformed()
     heads = []
     for value in values:
         match value:
-            case [bytes(author), int(seq)] if (
+            case [space, bytes(author), int(seq)] if (
                 len(author) == 20 and not isinstance(seq, bool) and 0 <= seq <= MAX_UINT
             ):
-                heads.append((author, seq))
+                heads.append((read_space(space), author, seq))
             case _:
                 raise _malformed()
     return tuple(heads)
@@ -88,7 +89,8 @@ class Gossiper:
     def __init__(self) -> None:
         self._records: deque[Record] = deque()
         self._bytes = 0
-        self._heads: dict[bytes, int] = {}  # told of without their records
+        # Told of without their records: seq by space and author.
+        self._heads: dict[tuple[bytes, bytes], int] = {}
         self._offers: deque[bytes] = deque()  # encoded messages
         self._next_ms: int | None = None
         self._offered_last = False
@@ -99,7 +101,7 @@ class Gossiper:
         self._bytes += _size(record)
         if len(self._records) > limits.BACKLOG_RECORDS or self._bytes > limits.BACKLOG_BYTES:
             for waiting in self._records:
-                self._heads[waiting.header.author] = waiting.header.seq
+                self._heads[_place(waiting)] = waiting.header.seq
             self._records.clear()
             self._bytes = 0
 
@@ -145,8 +147,14 @@ class Gossiper:
             room -= size
             self._bytes -= size
             wires.append(record.to_wire())
-            heads[record.header.author] = record.header.seq
-        return encode(NewRecords(tuple(wires), tuple(heads.items())))
+            heads[_place(record)] = record.header.seq
+        told = list(heads.items())[: limits.GOSSIP_HEADS]
+        return encode(NewRecords(tuple(wires), tuple((*place, seq) for place, seq in told)))
+
+
+def _place(record: Record) -> tuple[bytes, bytes]:
+    header = record.header
+    return space_of(header.kind, header.room), header.author
 
 
 def _size(record: Record) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from permesh.errors import Refused
 from permesh.records import Record
+from permesh.removal import NO_REMOVALS, Removals
 
 from . import limits
 
@@ -46,8 +47,14 @@ class Waiting:
 class Intake:
     """``check_format`` knows the body formats of the kinds that this release understands."""
 
-    def __init__(self, roster: Roster, check_format: Callable[[Record], None]) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        check_format: Callable[[Record], None],
+        removals: Removals = NO_REMOVALS,
+    ) -> None:
         self._roster = roster
+        self._removals = removals
         self._check_format = check_format
         # By id and signature: a forged copy must not keep the true record out of the pool.
         self._later: OrderedDict[tuple[bytes, bytes], Waiting] = OrderedDict()
@@ -57,8 +64,8 @@ class Intake:
     def open(self, wire: Any) -> Record:
         """Out of its wire form: shape, lengths, hashes; no signature yet. Raises ``Refused``."""
         record = Record.from_wire(wire)
-        if record.body is None:
-            # Nothing in this release takes a body away, so who sends none is withholding it.
+        if record.body is None and not self._removals.proves(record):
+            # Nobody has shown that the author took it away, so who sends none is withholding it.
             raise Refused("record.body_missing", "The record came without its body.")
         return record
 
@@ -66,13 +73,18 @@ class Intake:
         """True: valid, save it. False: not now, and nobody's fault. Raises ``Refused``."""
         try:
             self._roster.check(record, now_ms)
+            if record.removal is not None:
+                self._roster.check(record.removal, now_ms)
         except Refused as error:
             if error.code == CREDENTIAL_UNKNOWN:
                 self._keep_for_later(record, peer_id)
             elif error.code != FROM_FUTURE:
                 raise
             return False
-        self._check_format(record)
+        if record.removal is None:
+            self._check_format(record)
+        else:  # of the record itself nothing is left to check
+            self._check_format(record.removal)
         return True
 
     def release(self) -> list[tuple[str, Record]]:

@@ -15,10 +15,20 @@ from permesh.records import MAX_RECORD_BYTES
 PAGE_IDS = 4096  # 139 KiB: a page is one message
 WANT_IDS = 512
 BATCH_BYTES = 256 * 1024  # of records in one message
-# Room for a full batch, or for all offers, with the message's own framing.
-SYNC_MESSAGE_BYTES = 288 * 1024
-# Ids that one pull lists in one scope; a larger store needs ranges, which come behind this.
-LISTED_IDS = 1 << 20
+# Room for a full batch, or for an answer with all spaces, all offers and a record.
+SYNC_MESSAGE_BYTES = 384 * 1024
+SPACES = 2 + 1024  # identity, the commons, and the rooms that a member may follow
+HEADS = 4096  # authors; a space with more is compared by its days
+DAYS = 4096  # eleven years
+PARTS = 512  # asked for in one message; sixteen sums are 300 bytes
+# Of a space in one session: 400,000 ids that differ evenly are found by fewer. What is left is
+# found by the next session, which begins with less.
+PARTS_IN_SPACE = 16_384
+LISTED_UP_TO = 16  # ids that are listed rather than divided once more
+LISTED_ABOVE = 0.05  # difference in counts from which a list costs less than its division
+# What an asker tells an answerer that it lacks; more is left to the answerer's own pull.
+LACKED_IDS = 8 * 4096
+WITHHELD = 4096  # records that a peer lists and does not give, before it is asked for no more
 # What one inbound session may ask: a million ids, all of them wanted, is 256 pages and 2,048 wants.
 QUESTIONS = 4096
 
@@ -39,6 +49,10 @@ FORWARDER_PER_SECOND = 64.0
 AUTHOR_BURST = 1024
 AUTHOR_PER_SECOND = 256.0
 RATE_KEYS = 4096
+# Of the commons, which everybody holds for good: so much of one author at once, and so much a day.
+# What is over waits at the peer that has it, so a flood of rooms fills no disk in a hurry.
+COMMONS_BURST = 4096
+COMMONS_PER_SECOND = 1024 / 86_400
 
 # -- offers
 OFFERS = 64

@@ -7,9 +7,9 @@ Must never decide what is valid, lacking or due: those are pure modules beside i
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,16 +18,17 @@ import trio
 from permesh.errors import PermeshError, Refused
 from permesh.events import EventBus, MembersChanged, RecordsSaved
 from permesh.records import Record
-from permesh.store import SCOPE_IDENTITY, AsyncStore, Store, scope_of
+from permesh.removal import NO_REMOVALS, Removals
+from permesh.spaces import SPACE_COMMONS, SPACE_IDENTITY, day_of, space_of
+from permesh.store import AsyncStore, Store
 
-from . import gossip, limits, sync
+from . import gossip, limits
 from .intake import Intake, Roster
 from .schedule import Outcome, PullSchedule
+from .sessions import FramedStream, Opener, Sessions
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # what the stubs of trio call it
-
-PROTOCOL = "/permesh/sync/1"
 
 # Before the code of what was wrong with gossip: who forwards cannot look into everything, so it is
 # counted and nobody is shut out for it. What comes by sync was in the peer's own store.
@@ -40,29 +41,19 @@ def severity(code: str) -> int:
     """How bad a fault of this room is, of the 100 for which `Swarm.fault` shuts a peer out."""
     if code.startswith(GOSSIP_FAULT):
         return 0
-    return {"sync.rate": 2, "sync.withheld": 2}.get(code, 20)
+    return {"sync.rate": 2, "sync.withheld": 2, "sync.fruitless": 5}.get(code, 20)
 
 
-class FramedStream(Protocol):
-    """`permesh/p2p/wire.py`'s ``Framed``: every failure of the wire is a ``PermeshError``."""
-
-    async def send(self, message: bytes, deadline: float = ...) -> None: ...
-
-    async def receive(self, deadline: float | None = ...) -> bytes: ...
-
-    async def aclose(self) -> None: ...
-
-
-class SwarmLike(Protocol):
-    async def open(self, peer_id: str, protocol: str, deadline: float) -> FramedStream: ...
-
+class SwarmLike(Opener, Protocol):
     async def publish(self, data: bytes) -> None: ...
 
 
 class Replication:
     """``fault(peer_id, code)`` counts what a peer did wrong; ``offers`` gives the ephemeral
     offers that now hold and ``on_offer(peer_id, blob)`` takes those of others (not looked into).
-    ``on_pulled`` is told that a peer's records are here. None of the callbacks may block or raise.
+    ``on_pulled`` is told that a peer's records are here. ``rooms`` gives the rooms that are
+    followed, each with the day from which on its records are kept; records of other rooms are
+    kept only if ``author``, who this is, wrote them. None of the callbacks may block or raise.
     """
 
     def __init__(
@@ -76,6 +67,9 @@ class Replication:
         rng: Random,
         fault: Callable[[str, str], None],
         check_format: Callable[[Record], None],
+        author: bytes,
+        removals: Removals = NO_REMOVALS,
+        rooms: Callable[[sqlite3.Connection], Mapping[bytes, int]] = lambda _connection: {},
         offers: Callable[[], list[bytes]] = list,
         on_offer: Callable[[str, bytes], None] = lambda _peer_id, _blob: None,
         on_pulled: Callable[[], None] = lambda: None,
@@ -89,10 +83,24 @@ class Replication:
         self._offers = offers
         self._on_offer = on_offer
         self._on_pulled = on_pulled
-        self._intake = Intake(roster, check_format)
+        self._author = author
+        self._read_rooms = rooms
+        self._rooms: Mapping[bytes, int] = {}
+        self._intake = Intake(roster, check_format, removals)
+        self._sessions = Sessions(
+            store,
+            swarm,
+            author=author,
+            spaces=self._spaces,
+            take_in=self._take_in_wires,
+            offers=self._own_offers,
+            on_offer=on_offer,
+            fault=fault,
+        )
         # Two of the peers that we have pulled from since we began: one of them is always another.
         self._heard_from: set[str] = set()
         self._heard_changed = trio.Event()
+        self._listening_since_ms: int | None = None
         self._gossiper = gossip.Gossiper()
         self._schedule = PullSchedule(rng)
         self._forwarders: limits.Rates[str] = limits.Rates(
@@ -101,11 +109,9 @@ class Replication:
         self._authors: limits.Rates[bytes] = limits.Rates(
             limits.AUTHOR_BURST, limits.AUTHOR_PER_SECOND
         )
-        self._askers: limits.Rates[str] = limits.Rates(
-            limits.SESSION_BURST, limits.SESSION_PER_SECOND
+        self._commoners: limits.Rates[bytes] = limits.Rates(
+            limits.COMMONS_BURST, limits.COMMONS_PER_SECOND
         )
-        self._sessions: Counter[str] = Counter()
-        self._fetching: set[bytes] = set()  # wanted from some peer right now
         self._inbox, self._arrived = trio.open_memory_channel[tuple[str, bytes]](
             limits.INBOX_MESSAGES
         )
@@ -117,6 +123,7 @@ class Replication:
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Pull, publish and take in until cancelled."""
+        await self.refresh_rooms()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._publish)
             nursery.start_soon(self._listen)
@@ -131,6 +138,20 @@ class Replication:
 
     def on_gone(self, peer_id: str) -> None:
         self._schedule.gone(peer_id)
+        if not self._schedule.has_peers:
+            self._listening_since_ms = None
+
+    def listening_since_ms(self) -> int | None:
+        """Since when whatever is written reaches this member soon; None while nobody is heard."""
+        return self._listening_since_ms
+
+    async def refresh_rooms(self) -> None:
+        """What is followed has changed: what lacks is asked for at once."""
+        before = self._rooms
+        self._rooms = await self._store.read(lambda store: self._read_rooms(store.connection))
+        if set(self._rooms) - set(before):
+            self._schedule.all_due(_tick())
+            self._pull_changed.set()
 
     def own_saved(self, record: Record) -> None:
         """`Journal`'s ``on_saved``: this member's record is durable, so tell of it."""
@@ -163,23 +184,7 @@ class Replication:
         self, stream: FramedStream, peer_id: str, _verified: object = None
     ) -> None:
         """Answer one inbound session; returns when it is over, whatever the peer does."""
-        if not self._askers.take(peer_id, _tick()):
-            self._fault(peer_id, "sync.rate")
-        elif (
-            self._sessions[peer_id] < limits.SESSIONS_PER_PEER
-            and self._sessions.total() < limits.SESSIONS
-        ):
-            self._sessions[peer_id] += 1
-            try:
-                with trio.move_on_after(limits.SESSION_S):
-                    await self._answer(peer_id, stream)
-            except PermeshError as error:
-                _log.debug("sync session of %s ended: %s", peer_id, error)
-            finally:
-                self._sessions[peer_id] -= 1
-                if not self._sessions[peer_id]:
-                    del self._sessions[peer_id]
-        await stream.aclose()
+        await self._sessions.answer(stream, peer_id)
 
     # -- gossip ----------------------------------------------------------------------------
 
@@ -219,10 +224,13 @@ class Replication:
             if self._authors.take(record.header.author, _tick())
         ]
         await self._take_in(peer_id, records, GOSSIP_FAULT)
-        before = {record.header.prev for record in records if record.header.prev}
+        spaces = self._spaces()
+        held = [record.header.prev for record in records if _space(record) in spaces]
+        before = {prev for prev in held if prev}
         if await self._store.read(Store.missing, list(before)):
             return True
-        return await self._store.read(Store.behind, message.heads)
+        heads = [head for head in message.heads if head[0] in spaces]
+        return await self._store.read(Store.behind, heads)
 
     # -- taking in -------------------------------------------------------------------------
 
@@ -237,16 +245,46 @@ class Replication:
                 self._fault(peer_id, fault + error.code)
         return records
 
+    async def _take_in_wires(self, peer_id: str, wires: Sequence[Any]) -> int:
+        return await self._take_in(peer_id, await self._open(peer_id, wires))
+
     async def _take_in(self, peer_id: str, records: Sequence[Record], fault: str = "") -> int:
         """Check, Save, Emit what is new of these; returns how many were.
 
-        ``fault`` goes before the code of each refusal.
+        Identity comes first, since it says who signed the rest, then the commons, since they say
+        which rooms there are. ``fault`` goes before the code of each refusal.
         """
         missing = set(await self._store.read(Store.missing, [record.id for record in records]))
-        new = [record for record in records if record.id in missing]
-        identity = [(peer_id, record) for record in new if _is_identity(record)]
-        content = [(peer_id, record) for record in new if not _is_identity(record)]
-        return await self._keep(identity, fault) + await self._keep(content, fault)
+        steps: tuple[list[tuple[str, Record]], ...] = ([], [], [])
+        for record in records:
+            if record.id in missing:
+                space = _space(record)
+                step = 0 if space == SPACE_IDENTITY else 1 if space == SPACE_COMMONS else 2
+                steps[step].append((peer_id, record))
+        identity, commons, rooms = steps
+        kept = await self._keep(identity, fault)
+        if commons:
+            new = await self._keep(commons, fault)
+            if new:
+                await self.refresh_rooms()
+            kept += new
+        return kept + await self._keep([item for item in rooms if self._holds(item[1])], fault)
+
+    def _in_time(self, record: Record) -> bool:
+        """Whether its author has not filled the commons faster than anybody needs to."""
+        if _space(record) != SPACE_COMMONS:
+            return True
+        return self._commoners.take(record.header.author, _tick())
+
+    def _holds(self, record: Record) -> bool:
+        """Whether this member keeps records of that room and that day."""
+        from_day = self._rooms.get(record.header.room)
+        if from_day is None:
+            return record.header.author == self._author
+        return day_of(record.header.created_ms) >= from_day
+
+    def _spaces(self) -> Mapping[bytes, int]:
+        return {SPACE_IDENTITY: 0, SPACE_COMMONS: 0, **self._rooms}
 
     async def _keep(self, batch: Sequence[tuple[str, Record]], fault: str) -> int:
         valid = []
@@ -254,7 +292,7 @@ class Replication:
         for peer_id, record in batch:
             await pace.breathe()
             try:
-                if self._intake.judge(record, peer_id, self._now_ms()):
+                if self._intake.judge(record, peer_id, self._now_ms()) and self._in_time(record):
                     valid.append(record)
             except Refused as error:
                 self._fault(peer_id, fault + error.code)
@@ -301,21 +339,12 @@ class Replication:
             self._pull_changed = trio.Event()
 
     async def _pull(self, peer_id: str) -> None:
-        outcome = Outcome.FAILED
-        try:
-            with trio.move_on_after(limits.SESSION_S):
-                stream = await self._swarm.open(peer_id, PROTOCOL, limits.OPEN_S)
-                try:
-                    outcome = await self._ask(peer_id, stream)
-                finally:
-                    await stream.aclose()
-        except PermeshError as error:
-            if isinstance(error, Refused):
-                self._fault(peer_id, error.code)
-            _log.info("a pull from %s ended early: %s", peer_id, error)
+        outcome = await self._sessions.ask(peer_id)
         self._schedule.finished(peer_id, outcome, _tick())
         self._pull_changed.set()
         if outcome not in (Outcome.FAILED, Outcome.FAULT):
+            if self._listening_since_ms is None:
+                self._listening_since_ms = self._now_ms()
             if len(self._heard_from) < 2:
                 self._heard_from.add(peer_id)
             self._on_pulled()
@@ -332,70 +361,6 @@ class Replication:
             if others or (peer_id in self._heard_from and set(connected()) <= {peer_id}):
                 return
             await self._heard_changed.wait()
-
-    async def _ask(self, peer_id: str, stream: FramedStream) -> Outcome:
-        asker = sync.Asker()
-        actions = asker.start(await self._store.read(Store.sums))
-        outcome = Outcome.EQUAL
-        claimed: set[bytes] = set()
-        try:
-            while True:
-                for action in actions:
-                    match action:
-                        case sync.Send(data):
-                            await stream.send(data, limits.MESSAGE_S)
-                        case sync.Offers(blobs):
-                            for blob in blobs:
-                                self._on_offer(peer_id, blob)
-                        case sync.TakeIn(wires):
-                            records = await self._open(peer_id, wires)
-                            if await self._take_in(peer_id, records) and outcome is Outcome.EQUAL:
-                                outcome = Outcome.GAINED
-                        case sync.Finished(fault, withheld):
-                            return self._judge_session(peer_id, outcome, fault, withheld)
-                        case sync.FindMissing():
-                            pass
-                if isinstance(actions[-1], sync.FindMissing):
-                    self._fetching -= claimed
-                    missing = await self._store.read(Store.missing, actions[-1].ids)
-                    claimed = set(missing) - self._fetching
-                    self._fetching |= claimed
-                    if len(claimed) < len(missing):
-                        outcome = Outcome.AGAIN  # see what became of what others fetch
-                    actions = asker.missing([item for item in missing if item in claimed])
-                else:
-                    actions = asker.received(await stream.receive(limits.MESSAGE_S))
-        finally:
-            self._fetching -= claimed
-
-    def _judge_session(self, peer_id: str, outcome: Outcome, fault: str, withheld: int) -> Outcome:
-        code = fault or ("sync.withheld" if withheld else "")
-        if not code:
-            return outcome
-        self._fault(peer_id, code)
-        return Outcome.FAULT
-
-    async def _answer(self, peer_id: str, stream: FramedStream) -> None:
-        answerer = sync.Answerer()
-        actions: list[sync.Action] = []
-        while True:
-            if not actions:
-                actions = answerer.received(await stream.receive(limits.MESSAGE_S))
-            action = actions.pop(0)
-            match action:
-                case sync.Send(data):
-                    await stream.send(data, limits.MESSAGE_S)
-                case sync.ReadSums():
-                    sums = await self._store.read(Store.sums)
-                    actions += answerer.sums(sums, self._own_offers())
-                case sync.ReadIds(scope, after, limit):
-                    actions += answerer.ids(await self._store.read(Store.ids, scope, after, limit))
-                case sync.ReadWires(ids, max_bytes):
-                    wires = await self._store.read(Store.wires, ids, max_bytes)
-                    actions += answerer.wires(*wires)
-                case sync.Finished(fault):
-                    self._fault(peer_id, fault)
-                    return
 
     def _own_offers(self) -> list[bytes]:
         fitting = [blob for blob in self._offers() if 0 < len(blob) <= limits.OFFER_BYTES]
@@ -414,8 +379,12 @@ class _Pace:
             self._since = time.perf_counter()
 
 
+def _space(record: Record) -> bytes:
+    return space_of(record.header.kind, record.header.room)
+
+
 def _is_identity(record: Record) -> bool:
-    return scope_of(record.header.kind) == SCOPE_IDENTITY
+    return _space(record) == SPACE_IDENTITY
 
 
 def _tick() -> int:

@@ -54,6 +54,10 @@ class PullSchedule:
         if peer_id not in self._peers and len(self._peers) < limits.PEERS:
             self._peers[peer_id] = _Peer(now_ms, HINT_GAP_MS)
 
+    @property
+    def has_peers(self) -> bool:
+        return bool(self._peers)
+
     def gone(self, peer_id: str) -> None:
         self._peers.pop(peer_id, None)
 
@@ -67,6 +71,13 @@ class PullSchedule:
         peer.hinted = True
         if not peer.running:
             peer.due_ms = min(peer.due_ms, max(now_ms + HINT_DELAY_MS, peer.not_before_ms))
+
+    def all_due(self, now_ms: int) -> None:
+        """More is wanted than before: ask everyone, as soon as each may be asked."""
+        for peer in self._peers.values():
+            peer.hinted = True
+            if not peer.running:
+                peer.due_ms = min(peer.due_ms, max(now_ms, peer.not_before_ms))
 
     def due(self, now_ms: int) -> list[str]:
         """Whom to pull from now; each must be reported by `finished`."""

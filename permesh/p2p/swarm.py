@@ -150,9 +150,13 @@ class Swarm:
         address = link.connection.socket.get_remote_address() if link else None
         return address[0] if address else None
 
-    def faults_of(self, peer_id: str) -> int:
-        """How many faults of that peer are remembered."""
-        return self._faults.of(peer_id)
+    def faults_of(self, peer_id: str) -> tuple[Counter[str], float]:
+        """What is remembered of that peer's faults, by code, and its score (see `faults`)."""
+        return self._faults.of(peer_id), self._faults.score(peer_id, time.monotonic())
+
+    def shut_out(self) -> dict[str, float]:
+        """Peers that are shut out for their faults, and for how many seconds more."""
+        return self._faults.all_shut_out(time.monotonic())
 
     @property
     def faults(self) -> Counter[str]:

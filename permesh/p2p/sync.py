@@ -1,31 +1,55 @@
-"""Reconciliation: how one member pulls from another what it lacks.
+"""Reconciliation: how two members find what each lacks, and exchange it.
 
 Owns the two sides of a session as state machines without I/O: each input gives a list of actions
 for a driver to carry out in order, and the driver brings back what they asked for. Must never
 verify a record: what comes in is passed on in wire form.
 
-One side asks, the other answers; for the other direction there is another session. The asker
-sends a sum per scope, so equal stores cost one round trip. Where sums differ it goes through the
-answerer's ids page by page, finds what it lacks, and wants it; identity records come first, so
-that credentials are here before what they sign. Plain lists cost 34 bytes a record: cheaper than
-ranges for small stores, and ranges (NIP-77) can come in `Asker` and `Answerer` alone.
+The asker names the spaces that it holds with a sum each, so equal stores cost one round trip.
+Spaces that differ are gone through one by one, identity first, so that credentials are here
+before what they sign. In each:
 
-An answerer that is asked for more than it should, and an asker that is told what it did not ask,
-end the session with a fault. What was taken in until then is kept.
+1. *Heads*, if the answerer has more records: the last one here of each author; the answerer lists
+   what is newer. That is all where nothing but new records lack.
+2. *Days*: sums by day, of which the answerer names those that differ.
+3. *Parts* of those days, sixteen by sixteen down the digits of the ids, as range-based
+   reconciliation does (NIP-77, Willow); small parts, and those whose counts differ by more than
+   5 %, are listed.
+4. What the answerer lacks is told to it, and it wants of that what it holds to be its own.
+
+Who is asked for more than it should be, or told what it did not ask, ends the session with a
+fault. What was taken in until then is kept. Every list and number of rounds has a limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from permesh.errors import Refused
-from permesh.records import record_id
-from permesh.store import SCOPES, Sum
+from permesh.records import MAX_UINT, record_id
+from permesh.space_index import Run, head_name
+from permesh.spaces import DIGITS, MAX_PATH, NOTHING, Content, Part, Sum
 
 from . import limits
-from .sync_messages import Answer, Ask, Ids, ListIds, Message, Records, Want, decode, encode
+from .sync_messages import (
+    Answer,
+    Ask,
+    Contents,
+    Days,
+    Differing,
+    Heads,
+    Held,
+    Lack,
+    Message,
+    Newer,
+    Parts,
+    Records,
+    Want,
+    decode,
+    encode,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +59,9 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class FindMissing:
-    """Ask the store which of these are not here; `Asker.missing` takes the answer, a subset."""
+    """Ask the store which of these are not here and may be fetched; `missing` takes the answer."""
 
+    space: bytes
     ids: tuple[bytes, ...]
 
 
@@ -55,22 +80,58 @@ class Offers:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadSums:
-    """`Answerer.sums` takes the store's sums and the offers to pass on."""
+class ReadHeld:
+    """`Answerer.held` takes what is here of ``spaces``, each from its day or a later one, None
+    where it is not held; a record of ``author`` beyond ``length``; and offers to pass on."""
+
+    author: bytes
+    length: int
+    spaces: tuple[tuple[bytes, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ReadIds:
-    """`Answerer.ids` takes the ids of a page, one more than a page if there are more."""
+class ReadSum:
+    """`Asker.summed` takes the space's sum."""
 
-    scope: int
-    after: bytes
-    limit: int
+    space: bytes
+    from_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHeads:
+    """`Asker.heads` takes the last seq by author, None if there are more than ``HEADS``."""
+
+    space: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadNewer:
+    """`Answerer.newer` takes what `SpaceIndex.newer` returns."""
+
+    space: bytes
+    from_day: int
+    heads: tuple[tuple[bytes, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDays:
+    """`days` takes the space's sums by day."""
+
+    space: bytes
+    from_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadParts:
+    """`parts` takes what is in each of these parts here (see `content`)."""
+
+    space: bytes
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadWires:
-    """`Answerer.wires` takes what `Store.wires` returns."""
+    """`wires` takes what `Store.wires` returns."""
 
     ids: tuple[bytes, ...]
     max_bytes: int
@@ -80,35 +141,103 @@ class ReadWires:
 class Finished:
     """The session is over. ``fault`` is a code if the peer broke the rules.
 
-    ``withheld`` counts records that the peer listed and then did not give.
+    ``withheld`` counts records that the peer listed and then did not give; ``fruitless`` says that
+    days were said to differ and nothing was found that does; ``left`` that a limit was met and
+    another session would go on.
     """
 
     fault: str = ""
     withheld: int = 0
+    fruitless: bool = False
+    left: bool = False
 
 
-Action = Send | FindMissing | TakeIn | Offers | ReadSums | ReadIds | ReadWires | Finished
+Action = (
+    Send | FindMissing | TakeIn | Offers | ReadHeld | ReadSum | ReadHeads | ReadNewer | ReadDays
+    | ReadParts | ReadWires | Finished
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """What was asked for and is not yet here: the receiving half of an exchange of records."""
+
+    queue: deque[bytes] = field(default_factory=deque)
+    open: set[bytes] = field(default_factory=set)
+    left: int = 0
+    withheld: int = 0
+
+    def next_want(self) -> Want:
+        count = min(len(self.queue), limits.WANT_IDS)
+        now = tuple(self.queue.popleft() for _ in range(count))
+        self.open, self.left = set(now), len(now)
+        return Want(now)
+
+    def take(self, message: Records) -> str:
+        """A code if something is wrong with the message."""
+        for wire in message.wires:
+            header = wire[0] if isinstance(wire, list) and wire else None
+            identity = record_id(header) if isinstance(header, bytes) else b""
+            if identity not in self.open:
+                return "sync.unasked"
+            self.open.discard(identity)
+        if message.left >= self.left:
+            return "sync.no_progress"
+        self.left = message.left
+        if not message.left:
+            self.withheld += len(self.open)
+        return ""
+
+
+@dataclass(slots=True)
+class _Give:
+    """What the peer wants: the sending half."""
+
+    wants: tuple[bytes, ...] = ()
+
+    def read(self, ids: tuple[bytes, ...]) -> list[Action]:
+        self.wants = ids
+        return [ReadWires(ids, limits.BATCH_BYTES)]
+
+    def send(self, wires: Sequence[Any], done: int) -> list[Action]:
+        self.wants = self.wants[done:]
+        sent: list[Action] = [Send(encode(Records(tuple(wires), len(self.wants))))]
+        return [*sent, ReadWires(self.wants, limits.BATCH_BYTES)] if self.wants else sent
 
 
 class Asker:
-    """The pulling side. Start with `start`; after `Finished` nothing more may be put in."""
+    """The side that opened the session. Start with `start`; after `Finished` nothing more may be
+    put in."""
 
     def __init__(self) -> None:
-        self._own: tuple[Sum, ...] = ()
-        self._theirs: tuple[Sum, ...] = ()
-        self._scopes: list[int] = []  # still to be gone through, the first one is being listed
-        self._after = b""
-        self._listed = 0  # ids of this scope so far
-        self._more = False
-        self._lacking: list[bytes] = []  # of this page, not yet asked for
-        self._open: set[bytes] = set()  # asked for, not yet here
-        self._left = 0
-        self._withheld = 0
+        self._own: tuple[Held, ...] = ()
+        self._spaces: deque[Held] = deque()  # as they have them, still to be gone through
+        self._differed = self._found = False
+        self._space = Held(b"", 0, NOTHING)  # gone through now, as they have it
+        self._heads: dict[bytes, int] = {}
+        self._paged = 0
+        self._days: list[tuple[int, Sum]] = []  # here, still to be told of; the newest last
+        self._to_day = 0
+        self._asked_days = Days(b"", 0, 0, ())
+        # To be asked for, the last one first, each with how many ids either side has there. What
+        # falls out is left to another session.
+        self._parts: deque[tuple[Part, int]] = deque(maxlen=limits.PARTS_IN_SPACE)
+        self._asked: tuple[Part, ...] = ()
+        self._asked_in_space = 0
+        self._theirs: tuple[Content, ...] = ()
+        self._surplus: deque[bytes] = deque()
+        self._told = 0
+        self._fetch = _Fetch()
+        self._give = _Give()
+        self._after_fetch = self._next_space
+        self._left = False
+        self._questions = 0
         self._expects: type[Message] | None = None
 
-    def start(self, sums: Sequence[Sum]) -> list[Action]:
-        self._own = tuple(sums)
-        return self._say(Ask(self._own), Answer)
+    def start(self, author: bytes, length: int, spaces: Sequence[Held]) -> list[Action]:
+        """``length`` is how many records of ``author``, who asks, are known here."""
+        self._own = tuple(spaces)
+        return self._say(Ask(author, length, self._own), Answer)
 
     def received(self, data: bytes) -> list[Action]:
         """A message of the peer."""
@@ -120,80 +249,230 @@ class Asker:
             return [Finished("sync.out_of_turn")]
         self._expects = None
         match message:
-            case Answer(sums, offers):
-                return self._answered(sums, offers)
-            case Ids():
-                return self._page(message)
+            case Answer():
+                return self._answered(message)
+            case Newer(runs, more):
+                return self._listed(runs, more)
+            case Differing(days):
+                return self._days_differ(dict(days))
+            case Contents(contents):
+                return self._contents(contents)
             case Records():
                 return self._records(message)
+            case Want(ids):
+                return self._give.read(ids) if ids else self._tell()
         return [Finished("sync.out_of_turn")]
 
-    def missing(self, ids: Sequence[bytes]) -> list[Action]:
-        """Which of the page's ids to fetch; may be fewer than are missing."""
-        self._lacking = list(ids)
-        return self._go_on()
+    # -- the opening --------------------------------------------------------------------------
 
-    def _answered(self, sums: tuple[Sum, ...], offers: tuple[bytes, ...]) -> list[Action]:
-        self._theirs = sums
-        self._scopes = [
-            scope
-            for scope, own, theirs in zip(SCOPES, self._own, sums, strict=True)
-            if theirs.count and own != theirs
-        ]
-        told: list[Action] = [Offers(offers)] if offers else []
-        return told + (self._list() if self._scopes else [Finished()])
+    def _answered(self, answer: Answer) -> list[Action]:
+        if len(answer.spaces) != len(self._own):
+            return [Finished("sync.wrong_answer")]
+        for own, held in zip(self._own, answer.spaces, strict=True):
+            if held is None:
+                continue
+            if held.space != own.space or held.from_day < own.from_day:
+                return [Finished("sync.wrong_answer")]
+            # Where they begin on a later day the sums are of different days and say nothing.
+            if held.from_day > own.from_day or held.sum != own.sum:
+                self._spaces.append(held)
+        told: list[Action] = [Offers(answer.offers)] if answer.offers else []
+        if answer.own is not None:
+            told.append(TakeIn((answer.own,)))
+        return told + self._next_space()
 
-    def _list(self) -> list[Action]:
-        return self._say(ListIds(self._scopes[0], self._after), Ids)
+    def _next_space(self) -> list[Action]:
+        if not self._spaces:
+            return self._finish()
+        self._space = self._spaces.popleft()
+        self._paged = self._asked_in_space = self._told = 0
+        self._parts.clear()
+        self._surplus.clear()
+        own = next(held for held in self._own if held.space == self._space.space)
+        # Heads find what is new in one round, but cost bytes for every author: they are worth it
+        # where the other has more than we.
+        if self._space.sum.count > own.sum.count:
+            return [ReadHeads(self._space.space)]
+        return self._read_days()
 
-    def _page(self, page: Ids) -> list[Action]:
-        if page.scope != self._scopes[0] or (page.more and not page.ids):
-            return [Finished("sync.wrong_page")]
-        if page.ids and page.ids[0] <= self._after:
-            return [Finished("sync.repeated_page")]
-        self._listed += len(page.ids)
+    def _finish(self) -> list[Action]:
+        fruitless = self._differed and not self._found
+        return [Finished("", self._fetch.withheld, fruitless, self._left)]
+
+    # -- heads ----------------------------------------------------------------------------------
+
+    def heads(self, heads: Sequence[tuple[bytes, int]] | None) -> list[Action]:
+        if heads is None:
+            return self._read_days()
+        self._heads.clear()
+        for author, seq in heads:
+            name = head_name(author)
+            self._heads[name] = min(seq, self._heads.get(name, seq))
+        return self._ask_newer()
+
+    def _ask_newer(self) -> list[Action]:
+        if len(self._heads) > limits.HEADS:
+            return self._read_days()
+        heads = tuple(self._heads.items())
+        return self._say(Heads(self._space.space, self._space.from_day, heads), Newer)
+
+    def _listed(self, runs: tuple[Run, ...], more: bool) -> list[Action]:
+        before = dict(self._heads)  # two authors of one page may share a name
+        for run in runs:
+            name = head_name(run.author)
+            if run.last_seq <= before.get(name, -1):
+                return [Finished("sync.repeated_page")]
+            self._heads[name] = max(run.last_seq, self._heads.get(name, -1))
+        ids = tuple(item for run in runs for item in run.ids)
+        self._paged += len(ids)
         # New records may come to the answerer while it is listed, but not without end.
-        if self._listed > self._theirs[page.scope].count + limits.PAGE_IDS:
+        if (more and not ids) or self._paged > self._space.sum.count + limits.PAGE_IDS:
             return [Finished("sync.endless")]
-        self._more = page.more
-        if page.ids:
-            self._after = page.ids[-1]
-            return [FindMissing(page.ids)]
+        self._found = self._found or bool(ids)
+        self._after_fetch = self._ask_newer if more else self._read_sum
+        return [FindMissing(self._space.space, ids)] if ids else self._after_fetch()
+
+    def _read_sum(self) -> list[Action]:
+        return [ReadSum(self._space.space, self._space.from_day)]
+
+    def summed(self, own: Sum) -> list[Action]:
+        return self._next_space() if own == self._space.sum else self._read_days()
+
+    # -- days and their parts -------------------------------------------------------------------
+
+    def _read_days(self) -> list[Action]:
+        return [ReadDays(self._space.space, self._space.from_day)]
+
+    def days(self, days: Mapping[int, Sum]) -> list[Action]:
+        """Takes what is here of each day."""
+        self._days = sorted(days.items())
+        self._to_day = MAX_UINT
+        return self._ask_days()
+
+    def _ask_days(self) -> list[Action]:
+        """A page at a time, since whoever dates records far back makes days as he likes."""
+        page = tuple(self._days[-limits.DAYS :])
+        del self._days[-limits.DAYS :]
+        from_day = page[0][0] if self._days else self._space.from_day
+        self._asked_days = Days(self._space.space, from_day, self._to_day, page)
+        self._to_day = from_day - 1
+        return self._say(self._asked_days, Differing)
+
+    def _days_differ(self, days: Mapping[int, Sum]) -> list[Action]:
+        own = dict(self._asked_days.days)
+        for day, theirs in days.items():
+            if not self._asked_days.from_day <= day <= self._asked_days.to_day:
+                return [Finished("sync.wrong_answer")]
+            self._divide(day, "", own.get(day, NOTHING), theirs)
+        return self._ask_parts()
+
+    def _divide(self, day: int, path: str, own: Sum, theirs: Sum) -> None:
+        """Note that a part of a day is to be looked into, if it is not the same on both sides."""
+        if own == theirs:
+            return
+        most = max(own.count, theirs.count)
+        small = theirs.count <= limits.LISTED_UP_TO or own.count == 0
+        apart = abs(own.count - theirs.count) > limits.LISTED_ABOVE * most
+        listed = (small or apart) and most <= limits.PAGE_IDS
+        self._differed = True
+        self._left = self._left or len(self._parts) == self._parts.maxlen
+        self._parts.append((Part(day, path, listed or len(path) == MAX_PATH), most))
+
+    def _ask_parts(self) -> list[Action]:
+        asked: list[Part] = []
+        ids = 0
+        while self._parts and len(asked) < limits.PARTS:
+            part, most = self._parts[-1]
+            # Sixteen sums weigh as much as nine ids.
+            ids += min(most, limits.PAGE_IDS) if part.listed else 9
+            if asked and ids > limits.PAGE_IDS:
+                break
+            asked.append(part)
+            self._parts.pop()
+        self._asked_in_space += len(asked)
+        if not asked:
+            return self._tell()
+        if self._asked_in_space > limits.PARTS_IN_SPACE:
+            self._left = True
+            self._to_day = -1
+            return self._tell()
+        self._asked = tuple(asked)
+        return self._say(Parts(self._space.space, self._asked), Contents)
+
+    def _contents(self, contents: tuple[Content, ...]) -> list[Action]:
+        if len(contents) != len(self._asked):
+            return [Finished("sync.wrong_answer")]
+        for part, theirs in zip(self._asked, contents, strict=True):
+            if not _fits(part, theirs):
+                return [Finished("sync.wrong_answer")]
+        self._theirs = contents
+        return [ReadParts(self._space.space, self._asked)]
+
+    def parts(self, contents: Sequence[Content]) -> list[Action]:
+        """Takes what is here in the parts that were asked for."""
+        lacking: list[bytes] = []
+        for part, own, theirs in zip(self._asked, contents, self._theirs, strict=True):
+            if part.listed:
+                here, there = set(own), set(theirs)
+                lacking += [item for item in theirs if item not in here]  # type: ignore[misc]
+                if len(theirs) < limits.PAGE_IDS:  # otherwise the list may be cut off
+                    self._surplus.extend(item for item in own if item not in there)  # type: ignore[misc]
+            else:
+                for digit, mine, other in zip(DIGITS, own, theirs, strict=True):
+                    assert isinstance(mine, Sum)
+                    assert isinstance(other, Sum)
+                    self._divide(part.day, part.path + digit, mine, other)
+        self._found = self._found or bool(lacking or self._surplus)
+        self._after_fetch = self._ask_parts
+        if not lacking:
+            return self._ask_parts()
+        return [FindMissing(self._space.space, tuple(lacking))]
+
+    # -- exchanging records ---------------------------------------------------------------------
+
+    def missing(self, ids: Sequence[bytes]) -> list[Action]:
+        """Which of the ids of `FindMissing` to fetch; may be fewer than are missing."""
+        self._fetch.queue.extend(ids)
         return self._go_on()
 
     def _go_on(self) -> list[Action]:
-        if self._lacking:
-            now, self._lacking = (
-                self._lacking[: limits.WANT_IDS],
-                self._lacking[limits.WANT_IDS :],
-            )
-            self._open = set(now)
-            self._left = len(now)
-            return self._say(Want(tuple(now)), Records)
-        if self._more and self._listed < limits.LISTED_IDS:
-            return self._list()
-        self._scopes.pop(0)
-        self._after, self._listed, self._more = b"", 0, False
-        return self._list() if self._scopes else [Finished(withheld=self._withheld)]
+        if self._fetch.withheld > limits.WITHHELD:
+            return self._finish()
+        if self._fetch.queue:
+            return self._say(self._fetch.next_want(), Records)
+        return self._after_fetch()
 
     def _records(self, message: Records) -> list[Action]:
-        for wire in message.wires:
-            header = wire[0] if isinstance(wire, list) and wire else None
-            identity = record_id(header) if isinstance(header, bytes) else b""
-            if identity not in self._open:
-                return [Finished("sync.unasked")]
-            self._open.discard(identity)
-        if message.left >= self._left:
-            return [Finished("sync.no_progress")]
-        self._left = message.left
+        fault = self._fetch.take(message)
+        if fault:
+            return [Finished(fault)]
         taken: list[Action] = [TakeIn(message.wires)] if message.wires else []
         if message.left:
             self._expects = Records
             return taken
-        self._withheld += len(self._open)
         return taken + self._go_on()
 
+    def _tell(self) -> list[Action]:
+        """Say what they lack, a page at a time, then go on to older days or the next space."""
+        page = [self._surplus.popleft() for _ in range(min(len(self._surplus), limits.PAGE_IDS))]
+        self._told += len(page)
+        if not page or self._told > limits.LACKED_IDS:
+            self._surplus.clear()
+            older = self._to_day >= self._space.from_day
+            return self._ask_days() if older else self._next_space()
+        return self._say(Lack(self._space.space, tuple(sorted(page))), Want)
+
+    def wires(self, wires: Sequence[Any], done: int) -> list[Action]:
+        sent = self._give.send(wires, done)
+        if not self._give.wants:
+            self._expects = Want
+        return sent
+
     def _say(self, message: Message, expects: type[Message]) -> list[Action]:
+        self._questions += 1
+        if self._questions > limits.QUESTIONS:
+            self._left = True
+            return self._finish()
         self._expects = expects
         return [Send(encode(message))]
 
@@ -204,8 +483,15 @@ class Answerer:
     def __init__(self) -> None:
         self._begun = False
         self._questions = 0
-        self._scope = 0
-        self._wants: tuple[bytes, ...] = ()
+        self._listed = Days(b"", 0, 0, ())
+        self._give = _Give()
+        self._fetch = _Fetch()
+        self._fetching = False
+
+    @property
+    def withheld(self) -> int:
+        """How many records the asker told of and then did not give."""
+        return self._fetch.withheld
 
     def received(self, data: bytes) -> list[Action]:
         """A message of the peer, once the last one was answered."""
@@ -213,31 +499,78 @@ class Answerer:
             message = decode(data)
         except Refused as error:
             return [Finished(error.code)]
-        self._questions += 1
+        self._questions += not self._fetching
         if self._questions > limits.QUESTIONS:
             return [Finished("sync.endless")]
-        if self._begun == isinstance(message, Ask):
+        if self._begun == isinstance(message, Ask) or self._fetching != isinstance(
+            message, Records
+        ):
             return [Finished("sync.out_of_turn")]
         match message:
-            case Ask():
+            case Ask(author, length, spaces):
                 self._begun = True
-                return [ReadSums()]
-            case ListIds(scope, after):
-                self._scope = scope
-                return [ReadIds(scope, after, limits.PAGE_IDS + 1)]
-            case Want(ids):
-                self._wants = ids
-                return [ReadWires(ids, limits.BATCH_BYTES)]
+                asked = tuple((held.space, held.from_day) for held in spaces)
+                return [ReadHeld(author, length, asked)]
+            case Heads(space, from_day, heads):
+                return [ReadNewer(space, from_day, heads)]
+            case Days(space, from_day):
+                self._listed = message
+                return [ReadDays(space, from_day)]
+            case Parts(space, parts):
+                return [ReadParts(space, parts)]
+            case Want(ids) if ids:
+                return self._give.read(ids)
+            case Lack(space, ids):
+                return [FindMissing(space, ids)]
+            case Records():
+                return self._records(message)
         return [Finished("sync.out_of_turn")]
 
-    def sums(self, sums: Sequence[Sum], offers: Sequence[bytes]) -> list[Action]:
-        return [Send(encode(Answer(tuple(sums), tuple(offers))))]
+    def held(
+        self, spaces: Sequence[Held | None], own: Any, offers: Sequence[bytes]
+    ) -> list[Action]:
+        return [Send(encode(Answer(tuple(spaces), own, tuple(offers))))]
 
-    def ids(self, ids: Sequence[bytes]) -> list[Action]:
-        page = tuple(ids[: limits.PAGE_IDS])
-        return [Send(encode(Ids(self._scope, page, more=len(ids) > len(page))))]
+    def newer(self, runs: Sequence[Run], more: bool) -> list[Action]:
+        return [Send(encode(Newer(tuple(runs), more)))]
+
+    def days(self, days: Mapping[int, Sum]) -> list[Action]:
+        listed, to_day = dict(self._listed.days), self._listed.to_day
+        differing = {
+            day: item for day, item in days.items() if day <= to_day and listed.get(day) != item
+        }
+        differing.update((day, NOTHING) for day in listed if day not in days)
+        newest = sorted(differing.items())[-limits.DAYS :]
+        return [Send(encode(Differing(tuple(newest))))]
+
+    def parts(self, contents: Sequence[Content]) -> list[Action]:
+        return [Send(encode(Contents(tuple(contents))))]
+
+    def missing(self, ids: Sequence[bytes]) -> list[Action]:
+        """Which of the ids of `FindMissing` to fetch."""
+        self._fetch.queue.extend(ids)
+        return self._want()
+
+    def _want(self) -> list[Action]:
+        if self._fetch.withheld > limits.WITHHELD:
+            return [Finished()]
+        want = self._fetch.next_want()
+        self._fetching = bool(want.ids)
+        return [Send(encode(want))]
+
+    def _records(self, message: Records) -> list[Action]:
+        fault = self._fetch.take(message)
+        if fault:
+            return [Finished(fault)]
+        taken: list[Action] = [TakeIn(message.wires)] if message.wires else []
+        return taken if message.left else taken + self._want()
 
     def wires(self, wires: Sequence[Any], done: int) -> list[Action]:
-        self._wants = self._wants[done:]
-        sent: list[Action] = [Send(encode(Records(tuple(wires), len(self._wants))))]
-        return [*sent, ReadWires(self._wants, limits.BATCH_BYTES)] if self._wants else sent
+        return self._give.send(wires, done)
+
+
+def _fits(part: Part, content: Content) -> bool:
+    """Whether a content is of the kind that was asked for, and within its part."""
+    if not part.listed:
+        return len(content) == 16 and isinstance(content[0], Sum)
+    return all(isinstance(item, bytes) and item.hex().startswith(part.path) for item in content)

@@ -1,6 +1,6 @@
 """What the two sides of a sync say to each other, as bytes.
 
-Owns the six messages, their canonical encoding and their limits. Must never know what follows on
+Owns the messages, their canonical encoding and their limits. Must never know what follows on
 which: that is `permesh/p2p/sync.py`.
 """
 
@@ -12,46 +12,100 @@ from typing import Any
 
 from permesh.errors import Refused
 from permesh.records import MAX_UINT, pack, unpack
-from permesh.store import SCOPES, Sum
+from permesh.space_index import HEAD_BYTES, Run
+from permesh.spaces import DIGITS, FINGERPRINT_BYTES, MAX_PATH, Content, Part, Sum
 
 from . import limits
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Opens a session: what the asker has, a sum per scope."""
+class Held:
+    """A space as one side has it, from a day on."""
 
-    sums: tuple[Sum, ...]
+    space: bytes
+    from_day: int
+    sum: Sum
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Opens a session: who asks and how long its chain is here, and what it has of each space."""
+
+    author: bytes
+    length: int
+    spaces: tuple[Held, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the answerer has, and the ephemeral offers that it passes on."""
+    """What the answerer has of each space that was asked for, None where it does not hold it.
 
-    sums: tuple[Sum, ...]
+    ``own`` is the asker's own last record in wire form, if its chain is longer here; ``offers``
+    are ephemeral offers that the answerer passes on.
+    """
+
+    spaces: tuple[Held | None, ...]
+    own: Any
     offers: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ListIds:
-    """Asks for the next page of a scope: the ids greater than ``after`` (or all of them)."""
+class Heads:
+    """Asks for what is newer than the last record that is here of each author.
 
-    scope: int
-    after: bytes
+    An author is named by eight bytes (`head_name`): where two share them, more is listed than
+    lacks.
+    """
+
+    space: bytes
+    from_day: int
+    heads: tuple[tuple[bytes, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ids:
-    """A page: at most ``PAGE_IDS`` ids, ascending."""
+class Newer:
+    """At most ``PAGE_IDS`` ids; ``more`` asks to be asked again with heads that reach them."""
 
-    scope: int
-    ids: tuple[bytes, ...]
+    runs: tuple[Run, ...]
     more: bool
 
 
 @dataclass(frozen=True, slots=True)
+class Days:
+    """What the asker has of each day, ascending, and asks where the answerer differs between two
+    days, both included."""
+
+    space: bytes
+    from_day: int
+    to_day: int
+    days: tuple[tuple[int, Sum], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """What the answerer has of each day on which the two differ, ascending."""
+
+    days: tuple[tuple[int, Sum], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Asks what is in these parts."""
+
+    space: bytes
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is in each of the parts that were asked for."""
+
+    contents: tuple[Content, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Want:
-    """Asks for at most ``WANT_IDS`` records."""
+    """Asks for at most ``WANT_IDS`` records. Empty, in answer to `Lack`: nothing more."""
 
     ids: tuple[bytes, ...]
 
@@ -64,23 +118,42 @@ class Records:
     left: int
 
 
-Message = Ask | Answer | ListIds | Ids | Want | Records
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Tells the answerer what it lacks of a space, so that it may want it."""
+
+    space: bytes
+    ids: tuple[bytes, ...]
+
+
+Message = Ask | Answer | Heads | Newer | Days | Differing | Parts | Contents | Want | Records | Lack
 
 
 def encode(message: Message) -> bytes:
     match message:
-        case Ask(sums):
-            return pack([1, _sums(sums)])
-        case Answer(sums, offers):
-            return pack([2, _sums(sums), list(offers)])
-        case ListIds(scope, after):
-            return pack([3, scope, after])
-        case Ids(scope, ids, more):
-            return pack([4, scope, list(ids), more])
+        case Ask(author, length, spaces):
+            return pack([1, author, length, [_held(item) for item in spaces]])
+        case Answer(spaces, own, offers):
+            held = [None if item is None else _held(item) for item in spaces]
+            return pack([2, held, own, list(offers)])
+        case Heads(space, from_day, heads):
+            return pack([3, space, from_day, [list(head) for head in heads]])
+        case Newer(runs, more):
+            return pack([4, [[run.author, run.last_seq, list(run.ids)] for run in runs], more])
+        case Days(space, from_day, to_day, days):
+            return pack([5, space, from_day, to_day, [[day, *_sum(item)] for day, item in days]])
+        case Differing(days):
+            return pack([6, [[day, *_sum(item)] for day, item in days]])
+        case Parts(space, parts):
+            return pack([7, space, [[part.day, part.path, part.listed] for part in parts]])
+        case Contents(contents):
+            return pack([8, [_content(item) for item in contents]])
         case Want(ids):
-            return pack([5, list(ids)])
+            return pack([9, list(ids)])
         case Records(wires, left):
-            return pack([6, list(wires), left])
+            return pack([10, list(wires), left])
+        case Lack(space, ids):
+            return pack([11, space, list(ids)])
 
 
 def decode(data: bytes) -> Message:
@@ -88,19 +161,36 @@ def decode(data: bytes) -> Message:
     fields = unpack(data, limit=limits.SYNC_MESSAGE_BYTES)
     _require(isinstance(fields, list) and bool(fields) and type(fields[0]) is int)
     match fields:
-        case [1, list(sums)]:
-            return Ask(_read_sums(sums))
-        case [2, list(sums), list(offers)]:
-            return Answer(_read_sums(sums), read_offers(offers))
-        case [3, int(scope), bytes(after)] if scope in SCOPES and len(after) in (0, 32):
-            return ListIds(_scope(scope), after)
-        case [4, int(scope), list(ids), bool(more)] if scope in SCOPES:
-            return Ids(_scope(scope), _read_ids(ids, limits.PAGE_IDS), more)
-        case [5, list(ids)] if ids:
-            return Want(_read_ids(ids, limits.WANT_IDS))
-        case [6, list(wires), int(left)] if not isinstance(left, bool):
-            _require(0 <= left < limits.WANT_IDS and len(wires) <= limits.WANT_IDS)
+        case [1, bytes(author), length, list(spaces)]:
+            _require(len(author) == 20 and len(spaces) <= limits.SPACES)
+            return Ask(author, _uint(length), tuple(map(_read_held, spaces)))
+        case [2, list(spaces), own, list(offers)]:
+            _require(len(spaces) <= limits.SPACES and (own is None or isinstance(own, list)))
+            held = tuple(None if item is None else _read_held(item) for item in spaces)
+            return Answer(held, own, read_offers(offers))
+        case [3, bytes(space), from_day, list(heads)]:
+            return Heads(_space(space), _uint(from_day), _read_heads(heads))
+        case [4, list(runs), bool(more)]:
+            return Newer(_read_runs(runs), more)
+        case [5, bytes(space), from_day, to_day, list(days)]:
+            return Days(_space(space), _uint(from_day), _uint(to_day), _read_days(days))
+        case [6, list(days)]:
+            return Differing(_read_days(days))
+        case [7, bytes(space), list(parts)] if parts:
+            _require(len(parts) <= limits.PARTS)
+            return Parts(_space(space), tuple(map(_read_part, parts)))
+        case [8, list(contents)]:
+            return Contents(_read_contents(contents))
+        case [9, list(ids)]:
+            _require(len(ids) <= limits.WANT_IDS)
+            _require(all(isinstance(item, bytes) and len(item) == 32 for item in ids))
+            _require(len(set(ids)) == len(ids))
+            return Want(tuple(ids))
+        case [10, list(wires), left]:
+            _require(_uint(left) < limits.WANT_IDS and len(wires) <= limits.WANT_IDS)
             return Records(tuple(wires), left)
+        case [11, bytes(space), list(ids)] if ids:
+            return Lack(_space(space), _read_ids(ids, limits.PAGE_IDS))
     raise _malformed()
 
 
@@ -112,26 +202,115 @@ def read_offers(offers: list[Any]) -> tuple[bytes, ...]:
     return tuple(offers)
 
 
-def _sums(sums: tuple[Sum, ...]) -> list[list[Any]]:
-    return [[item.count, item.fingerprint] for item in sums]
+def read_space(value: Any) -> bytes:
+    """Check the name of a space, here and in gossip; raises ``Refused``."""
+    _require(isinstance(value, bytes))
+    return _space(value)
 
 
-def _read_sums(values: list[Any]) -> tuple[Sum, ...]:
-    _require(len(values) == len(SCOPES))
-    sums = []
+def _space(space: bytes) -> bytes:
+    _require(len(space) == 32 or space in (b"\x00", b"\x01"))
+    return space
+
+
+def _uint(value: Any) -> int:
+    _require(isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_UINT)
+    return int(value)
+
+
+def _held(held: Held) -> list[Any]:
+    return [held.space, held.from_day, *_sum(held.sum)]
+
+
+def _read_held(value: Any) -> Held:
+    match value:
+        case [bytes(space), from_day, count, fingerprint]:
+            return Held(_space(space), _uint(from_day), _read_sum(count, fingerprint))
+    raise _malformed()
+
+
+def _sum(item: Sum) -> list[Any]:
+    return [item.count, item.fingerprint]
+
+
+def _read_sum(count: Any, fingerprint: Any) -> Sum:
+    _require(isinstance(fingerprint, bytes) and len(fingerprint) == FINGERPRINT_BYTES)
+    return Sum(_uint(count), fingerprint)
+
+
+def _read_heads(values: list[Any]) -> tuple[tuple[bytes, int], ...]:
+    _require(len(values) <= limits.HEADS)
+    heads = []
     for value in values:
         match value:
-            case [int(count), bytes(fingerprint)] if len(fingerprint) == 32:
-                _require(not isinstance(count, bool) and 0 <= count <= MAX_UINT)
-                sums.append(Sum(count, fingerprint))
+            case [bytes(name), seq] if len(name) == HEAD_BYTES:
+                heads.append((name, _uint(seq)))
             case _:
                 raise _malformed()
-    return tuple(sums)
+    return tuple(heads)
 
 
-def _scope(scope: int) -> int:
-    _require(not isinstance(scope, bool))  # True equals 1
-    return scope
+def _read_runs(values: list[Any]) -> tuple[Run, ...]:
+    runs = []
+    for value in values:
+        match value:
+            case [bytes(author), last_seq, list(ids)] if len(author) == 20 and ids:
+                _require(all(isinstance(item, bytes) and len(item) == 32 for item in ids))
+                runs.append(Run(author, _uint(last_seq), tuple(ids)))
+            case _:
+                raise _malformed()
+    ids = [item for run in runs for item in run.ids]
+    _require(len(ids) <= limits.PAGE_IDS and len(set(ids)) == len(ids))
+    return tuple(runs)
+
+
+def _read_days(values: list[Any]) -> tuple[tuple[int, Sum], ...]:
+    _require(len(values) <= limits.DAYS)
+    days = []
+    for value in values:
+        match value:
+            case [day, count, fingerprint]:
+                days.append((_uint(day), _read_sum(count, fingerprint)))
+            case _:
+                raise _malformed()
+    _require(all(first[0] < second[0] for first, second in itertools.pairwise(days)))
+    return tuple(days)
+
+
+def _read_part(value: Any) -> Part:
+    match value:
+        case [day, str(path), bool(listed)]:
+            _require(len(path) <= MAX_PATH and set(path) <= set(DIGITS))
+            return Part(_uint(day), path, listed)
+    raise _malformed()
+
+
+def _content(content: Content) -> list[Any]:
+    """Sums side by side, sixteen counts and their fingerprints in one string; or ids."""
+    sums = [item for item in content if isinstance(item, Sum)]
+    if sums:
+        return [[item.count for item in sums], b"".join(item.fingerprint for item in sums)]
+    return list(content)
+
+
+def _read_contents(values: list[Any]) -> tuple[Content, ...]:
+    _require(len(values) <= limits.PARTS)
+    contents: list[Content] = []
+    for value in values:
+        match value:
+            case [list(counts), bytes(fingerprints)]:
+                _require(len(counts) == 16 and len(fingerprints) == 16 * FINGERPRINT_BYTES)
+                contents.append(
+                    tuple(
+                        Sum(_uint(count), fingerprints[i * 16 : i * 16 + 16])
+                        for i, count in enumerate(counts)
+                    )
+                )
+            case list(ids):
+                contents.append(_read_ids(ids, limits.PAGE_IDS))
+            case _:
+                raise _malformed()
+    return tuple(contents)
 
 
 def _read_ids(ids: list[Any], limit: int) -> tuple[bytes, ...]:

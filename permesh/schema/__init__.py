@@ -112,6 +112,7 @@ __all__ = [
     "Rooms",
     "Route",
     "Serve",
+    "ShutOut",
     "Snapshot",
     "Span",
     "Stage",
@@ -151,6 +152,19 @@ class Peer(BaseModel):
     address: str
     connected_ms: int
     faults: int = 0
+    fault_codes: dict[str, int] = Field(default_factory=dict)
+    fault_score: int = Field(0, description="at 100 the peer is disconnected; it fades with time")
+
+
+class ShutOut(BaseModel):
+    """A peer that was disconnected for what it did wrong."""
+
+    peer_id: str
+    agent: str = ""
+    number: str = ""
+    name: str = ""
+    fault_codes: dict[str, int]
+    seconds: int = Field(description="until it may come back")
 
 
 class Span(BaseModel):
@@ -204,6 +218,7 @@ class Status(BaseModel):
     serving: list[Span]
     engine: Engine
     records: int
+    shut_out: list[ShutOut] = Field(default_factory=list)
     log: Log | None = None
     refused: dict[str, int] = Field(
         default_factory=dict, description="refusals of hostile or broken input, by code"

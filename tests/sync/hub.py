@@ -16,6 +16,7 @@ from permesh.events import Event, EventBus, RecordsSaved, Subscription
 from permesh.p2p.intake import Roster
 from permesh.p2p.journal import Journal, Signing
 from permesh.p2p.replication import Replication
+from permesh.p2p.sessions import PROTOCOL
 from permesh.p2p.wire import Framed
 from permesh.records import Record
 from permesh.store import AsyncStore, Store
@@ -87,6 +88,7 @@ class Member:
         self.faults: Counter[tuple[str, str]] = Counter()
         self.published: list[bytes] = []
         self.offers: list[bytes] = []
+        self.rooms: dict[bytes, int] = {}  # followed, each from a day on
         self.offered: list[tuple[str, bytes]] = []
         self.told = self.events.told
         self.replication = Replication(
@@ -98,6 +100,8 @@ class Member:
             rng=Random(name),
             fault=self._fault,
             check_format=lambda _record: None,
+            author=self.address,
+            rooms=lambda _connection: self.rooms,
             offers=lambda: self.offers,
             on_offer=lambda peer_id, blob: self.offered.append((peer_id, blob)),
         )
@@ -110,7 +114,7 @@ class Member:
         self.faults[peer_id, code] += 1
 
     async def open(self, peer_id: str, protocol: str, deadline: float) -> Framed:
-        assert protocol == "/permesh/sync/1"
+        assert protocol == PROTOCOL
         assert deadline > 0
         handler = self.hub.handlers.get(peer_id)
         if handler is None:

@@ -39,9 +39,8 @@ from permesh.membership import CHECK_SECONDS
 from permesh.p2p.schedule import Outcome
 from permesh.records import Record
 from permesh.registrar import MAX_STEPS
-from permesh.store import SCOPE_IDENTITY, scope_of
 from tests.identity.people import Person, append, genesis
-from tests.simulator import NOTE, START_MS, Network, Node, Weather
+from tests.simulator import NOTE, START_MS, Network, Node, Weather, is_identity
 
 FOUNDERS = ("ann", "ben", "cyd")
 THRESHOLD = 2
@@ -202,7 +201,7 @@ class Member(Node):
 
     def _saved(self, records: list[Record]) -> None:
         super()._saved(records)
-        if any(scope_of(record.header.kind) == SCOPE_IDENTITY for record in records):
+        if any(is_identity(record) for record in records):
             self.net.soon(self, self.settle)
 
 

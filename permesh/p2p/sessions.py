@@ -1,0 +1,257 @@
+"""The streams of sync: it carries out what the two sides of a session decide.
+
+Owns the streams of `/permesh/sync/2`, their deadlines, rates and numbers, and which ids are being
+fetched right now. Must never decide what lacks (`permesh/p2p/sync.py`) nor what is valid.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from permesh.errors import PermeshError, Refused
+from permesh.space_index import SpaceIndex
+from permesh.store import AsyncStore, Store
+
+from . import limits, sync
+from .schedule import Outcome
+from .sync_messages import Held
+
+PROTOCOL = "/permesh/sync/2"
+
+_log = logging.getLogger("permesh.p2p.sessions")
+
+
+class FramedStream(Protocol):
+    """`permesh/p2p/wire.py`'s ``Framed``: every failure of the wire is a ``PermeshError``."""
+
+    async def send(self, message: bytes, deadline: float = ...) -> None: ...
+
+    async def receive(self, deadline: float | None = ...) -> bytes: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Opener(Protocol):
+    async def open(self, peer_id: str, protocol: str, deadline: float) -> FramedStream: ...
+
+
+class Sessions:
+    """``spaces`` gives what this member holds, each space with the day from which on it does;
+    ``take_in(peer_id, wires)`` checks and keeps records and returns how many were new."""
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        swarm: Opener,
+        *,
+        author: bytes,
+        spaces: Callable[[], Mapping[bytes, int]],
+        take_in: Callable[[str, Sequence[Any]], Awaitable[int]],
+        offers: Callable[[], list[bytes]],
+        on_offer: Callable[[str, bytes], None],
+        fault: Callable[[str, str], None],
+    ) -> None:
+        self._store = store
+        self._swarm = swarm
+        self._author = author
+        self._spaces = spaces
+        self._take_in = take_in
+        self._offers = offers
+        self._on_offer = on_offer
+        self._fault = fault
+        self._rates: limits.Rates[str] = limits.Rates(
+            limits.SESSION_BURST, limits.SESSION_PER_SECOND
+        )
+        self._inbound: Counter[str] = Counter()
+        self._fetching: set[bytes] = set()  # wanted from some peer right now
+        self._fruitless: set[str] = set()  # whose last session was
+
+    async def ask(self, peer_id: str) -> Outcome:
+        """Pull from a peer, and give it what it lacks."""
+        try:
+            with trio.move_on_after(limits.SESSION_S):
+                stream = await self._swarm.open(peer_id, PROTOCOL, limits.OPEN_S)
+                try:
+                    return await self._ask(peer_id, stream)
+                finally:
+                    await stream.aclose()
+        except PermeshError as error:
+            if isinstance(error, Refused):
+                self._fault(peer_id, error.code)
+            _log.info("a pull from %s ended early: %s", peer_id, error)
+        return Outcome.FAILED
+
+    async def answer(self, stream: FramedStream, peer_id: str) -> None:
+        """One inbound session; returns when it is over, whatever the peer does."""
+        if not self._rates.take(peer_id, int(trio.current_time() * 1000)):
+            self._fault(peer_id, "sync.rate")
+        elif (
+            self._inbound[peer_id] < limits.SESSIONS_PER_PEER
+            and self._inbound.total() < limits.SESSIONS
+        ):
+            self._inbound[peer_id] += 1
+            answerer = sync.Answerer()
+            try:
+                with trio.move_on_after(limits.SESSION_S):
+                    finished = await _Session(self, peer_id, stream).run(answerer, [])
+                    self._fault(peer_id, finished.fault)
+            except PermeshError as error:
+                _log.debug("sync session of %s ended: %s", peer_id, error)
+            finally:
+                if answerer.withheld:
+                    self._fault(peer_id, "sync.withheld")
+                self._inbound[peer_id] -= 1
+                if not self._inbound[peer_id]:
+                    del self._inbound[peer_id]
+        await stream.aclose()
+
+    async def _ask(self, peer_id: str, stream: FramedStream) -> Outcome:
+        spaces = self._spaces()
+        author = self._author
+
+        def read(store: Store) -> tuple[int, list[Held]]:
+            head = store.head(author)
+            length = 0 if head is None else head.seq + 1
+            held = [Held(space, day, store.spaces.sum(space, day)) for space, day in spaces.items()]
+            return length, held[: limits.SPACES]
+
+        asker = sync.Asker()
+        session = _Session(self, peer_id, stream)
+        finished = await session.run(asker, asker.start(author, *await self._store.read(read)))
+        code = finished.fault or ("sync.withheld" if finished.withheld else "")
+        if self._is_fruitless_again(peer_id, finished.fruitless and not session.took):
+            code = code or "sync.fruitless"
+        if code:
+            self._fault(peer_id, code)
+            return Outcome.FAULT
+        if finished.left or session.left or set(self._spaces()) - set(spaces):
+            return Outcome.AGAIN
+        return Outcome.GAINED if session.took else Outcome.EQUAL
+
+
+    def _is_fruitless_again(self, peer_id: str, fruitless: bool) -> bool:
+        """Once is nobody's fault: what differed may have come from elsewhere meanwhile."""
+        again = fruitless and peer_id in self._fruitless
+        self._fruitless.discard(peer_id)
+        if fruitless:
+            while len(self._fruitless) >= limits.PEERS:
+                self._fruitless.pop()
+            self._fruitless.add(peer_id)
+        return again
+
+
+class _Session:
+    """One stream with one side's machine on it."""
+
+    def __init__(self, shared: Sessions, peer_id: str, stream: FramedStream) -> None:
+        self.took = 0  # records that were new
+        self.left = False  # something lacks that another session is fetching
+        self._shared = shared
+        self._store = shared._store
+        self._peer_id = peer_id
+        self._stream = stream
+        self._claimed: set[bytes] = set()
+
+    async def run(
+        self, machine: sync.Asker | sync.Answerer, actions: list[sync.Action]
+    ) -> sync.Finished:
+        try:
+            while True:
+                if not actions:
+                    actions = machine.received(await self._stream.receive(limits.MESSAGE_S))
+                action = actions.pop(0)
+                if isinstance(action, sync.Finished):
+                    return action
+                actions += await self._do(machine, action)
+        finally:
+            self._shared._fetching -= self._claimed
+
+    async def _do(
+        self, machine: sync.Asker | sync.Answerer, action: sync.Action
+    ) -> list[sync.Action]:
+        match action:
+            case sync.Send(data):
+                await self._stream.send(data, limits.MESSAGE_S)
+            case sync.Offers(blobs):
+                for blob in blobs:
+                    self._shared._on_offer(self._peer_id, blob)
+            case sync.TakeIn(wires):
+                self.took += await self._shared._take_in(self._peer_id, wires)
+            case sync.FindMissing(space, ids):
+                return machine.missing(await self._claim(space, ids))
+            case sync.ReadDays(space, from_day):
+                return machine.days(await self._read(SpaceIndex.days, space, from_day))
+            case sync.ReadParts(space, parts):
+                contents = await self._read(SpaceIndex.contents, space, parts, limits.PAGE_IDS)
+                return machine.parts(contents)
+            case sync.ReadWires(ids, max_bytes):
+                return machine.wires(*await self._store.read(Store.wires, ids, max_bytes))
+            case _ if isinstance(machine, sync.Asker):
+                return await self._do_asker(machine, action)
+            case _:
+                return await self._do_answerer(machine, action)
+        return []
+
+    async def _do_asker(self, asker: sync.Asker, action: sync.Action) -> list[sync.Action]:
+        match action:
+            case sync.ReadSum(space, from_day):
+                return asker.summed(await self._read(SpaceIndex.sum, space, from_day))
+            case sync.ReadHeads(space):
+                return asker.heads(await self._read(SpaceIndex.heads, space, limits.HEADS))
+        raise AssertionError(action)
+
+    async def _do_answerer(self, answerer: sync.Answerer, action: sync.Action) -> list[sync.Action]:
+        match action:
+            case sync.ReadHeld(author, length, spaces):
+                held, own = await self._store.read(
+                    _held, self._shared._spaces(), author, length, spaces
+                )
+                return answerer.held(held, own, self._shared._offers())
+            case sync.ReadNewer(space, from_day, heads):
+                newer = await self._read(
+                    SpaceIndex.newer, space, from_day, dict(heads), limits.PAGE_IDS
+                )
+                return answerer.newer(*newer)
+        raise AssertionError(action)
+
+    async def _read(self, method: Callable[..., Any], *values: Any) -> Any:
+        return await self._store.read(lambda store: method(store.spaces, *values))
+
+    async def _claim(self, space: bytes, ids: Sequence[bytes]) -> list[bytes]:
+        """Those that are missing and that no other session is fetching."""
+        fetching = self._shared._fetching
+        fetching -= self._claimed
+        missing: list[bytes] = []
+        if space in self._shared._spaces():
+            missing = await self._store.read(Store.missing, ids)
+        self._claimed = set(missing) - fetching
+        fetching |= self._claimed
+        self.left = self.left or len(self._claimed) < len(missing)
+        return [item for item in missing if item in self._claimed]
+
+
+def _held(
+    store: Store,
+    own: Mapping[bytes, int],
+    author: bytes,
+    length: int,
+    asked: Sequence[tuple[bytes, int]],
+) -> tuple[list[Held | None], Any]:
+    """What is here of the spaces that are held, and the author's last record if it is new to it."""
+    held: list[Held | None] = []
+    for space, from_day in asked:
+        if space in own:
+            day = max(from_day, own[space])
+            held.append(Held(space, day, store.spaces.sum(space, day)))
+        else:
+            held.append(None)
+    head = store.head(author)
+    if head is None or head.seq < length:
+        return held, None
+    wires, _ = store.wires([head.id], limits.BATCH_BYTES)
+    return held, wires[0] if wires else None
