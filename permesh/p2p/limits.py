@@ -31,6 +31,9 @@ LACKED_IDS = 8 * 4096
 WITHHELD = 4096  # records that a peer lists and does not give, before it is asked for no more
 # What one inbound session may ask: a million ids, all of them wanted, is 256 pages and 2,048 wants.
 QUESTIONS = 4096
+# And how fast one peer may: what each costs to answer is read from the disk.
+QUESTION_BURST = 1024
+QUESTIONS_PER_SECOND = 32.0
 
 # -- gossip
 GOSSIP_RECORDS = 64

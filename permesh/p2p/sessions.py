@@ -67,6 +67,9 @@ class Sessions:
         self._rates: limits.Rates[str] = limits.Rates(
             limits.SESSION_BURST, limits.SESSION_PER_SECOND
         )
+        self._questions: limits.Rates[str] = limits.Rates(
+            limits.QUESTION_BURST, limits.QUESTIONS_PER_SECOND
+        )
         self._inbound: Counter[str] = Counter()
         self._fetching: set[bytes] = set()  # wanted from some peer right now
         self._fruitless: set[str] = set()  # whose last session was
@@ -88,7 +91,7 @@ class Sessions:
 
     async def answer(self, stream: FramedStream, peer_id: str) -> None:
         """One inbound session; returns when it is over, whatever the peer does."""
-        if not self._rates.take(peer_id, int(trio.current_time() * 1000)):
+        if not self._rates.take(peer_id, _tick()):
             self._fault(peer_id, "sync.rate")
         elif (
             self._inbound[peer_id] < limits.SESSIONS_PER_PEER
@@ -110,6 +113,11 @@ class Sessions:
                     del self._inbound[peer_id]
         await stream.aclose()
 
+    async def pace(self, peer_id: str) -> None:
+        """Let a peer wait that asks faster than anybody needs to; it is not blamed for it."""
+        while not self._questions.take(peer_id, _tick()):  # noqa: ASYNC110 - time itself
+            await trio.sleep(1 / limits.QUESTIONS_PER_SECOND)
+
     async def _ask(self, peer_id: str, stream: FramedStream) -> Outcome:
         spaces = self._spaces()
         author = self._author
@@ -122,7 +130,7 @@ class Sessions:
 
         asker = sync.Asker()
         session = _Session(self, peer_id, stream)
-        finished = await session.run(asker, asker.start(author, *await self._store.read(read)))
+        finished = await session.run(asker, asker.start(author, *await self._store.scan(read)))
         code = finished.fault or ("sync.withheld" if finished.withheld else "")
         if self._is_fruitless_again(peer_id, finished.fruitless and not session.took):
             code = code or "sync.fruitless"
@@ -132,7 +140,6 @@ class Sessions:
         if finished.left or session.left or set(self._spaces()) - set(spaces):
             return Outcome.AGAIN
         return Outcome.GAINED if session.took else Outcome.EQUAL
-
 
     def _is_fruitless_again(self, peer_id: str, fruitless: bool) -> bool:
         """Once is nobody's fault: what differed may have come from elsewhere meanwhile."""
@@ -163,6 +170,8 @@ class _Session:
         try:
             while True:
                 if not actions:
+                    if isinstance(machine, sync.Answerer):
+                        await self._shared.pace(self._peer_id)
                     actions = machine.received(await self._stream.receive(limits.MESSAGE_S))
                 action = actions.pop(0)
                 if isinstance(action, sync.Finished):
@@ -190,7 +199,7 @@ class _Session:
                 contents = await self._read(SpaceIndex.contents, space, parts, limits.PAGE_IDS)
                 return machine.parts(contents)
             case sync.ReadWires(ids, max_bytes):
-                return machine.wires(*await self._store.read(Store.wires, ids, max_bytes))
+                return machine.wires(*await self._store.scan(Store.wires, ids, max_bytes))
             case _ if isinstance(machine, sync.Asker):
                 return await self._do_asker(machine, action)
             case _:
@@ -208,7 +217,7 @@ class _Session:
     async def _do_answerer(self, answerer: sync.Answerer, action: sync.Action) -> list[sync.Action]:
         match action:
             case sync.ReadHeld(author, length, spaces):
-                held, own = await self._store.read(
+                held, own = await self._store.scan(
                     _held, self._shared._spaces(), author, length, spaces
                 )
                 return answerer.held(held, own, self._shared._offers())
@@ -220,7 +229,7 @@ class _Session:
         raise AssertionError(action)
 
     async def _read(self, method: Callable[..., Any], *values: Any) -> Any:
-        return await self._store.read(lambda store: method(store.spaces, *values))
+        return await self._store.scan(lambda store: method(store.spaces, *values))
 
     async def _claim(self, space: bytes, ids: Sequence[bytes]) -> list[bytes]:
         """Those that are missing and that no other session is fetching."""
@@ -228,7 +237,7 @@ class _Session:
         fetching -= self._claimed
         missing: list[bytes] = []
         if space in self._shared._spaces():
-            missing = await self._store.read(Store.missing, ids)
+            missing = await self._store.scan(Store.missing, ids)
         self._claimed = set(missing) - fetching
         fetching |= self._claimed
         self.left = self.left or len(self._claimed) < len(missing)
@@ -255,3 +264,7 @@ def _held(
         return held, None
     wires, _ = store.wires([head.id], limits.BATCH_BYTES)
     return held, wires[0] if wires else None
+
+
+def _tick() -> int:
+    return int(trio.current_time() * 1000)
