@@ -1,0 +1,230 @@
+"""What concerns this member: mentions, answers, quotes and reactions, and its own hidden posts.
+
+Owns the table `forum_inbox`, which is kept up from the forum's view, and its pages. Must never
+decide what is hidden by labels: it is given a function that does.
+
+The order is that of arrival. Each record stands in it once: what answers a post of this member and
+mentions it too is an answer. What an edit takes back is no longer there; what an edit adds arrives
+with the edit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from typing import Literal
+
+from permesh.records import Record
+
+from . import kinds, marks, rules
+
+Kind = Literal["mention", "reply", "reaction", "quote", "hidden"]
+
+_BATCH = 100
+_LATEST = 2**63 - 1
+
+_HIDING = ", ".join(f"'{value}'" for value in rules.HIDING)
+_UNHEARD = "SELECT agent FROM judgements WHERE heard > 0"
+
+
+class InboxView:
+    """The inbox as a `Projection`: see `permesh/store.py`. It stands after the forum's view.
+
+    It is built anew for another member: a home whose key was moved has another inbox.
+    """
+
+    version = 1
+
+    def __init__(self, me: bytes) -> None:
+        self.name = f"inbox {me.hex()}"
+        self._me = me
+
+    def reset(self, cursor: sqlite3.Cursor) -> None:
+        cursor.execute("DROP TABLE IF EXISTS forum_inbox")
+        cursor.execute(
+            "CREATE TABLE forum_inbox (position INTEGER PRIMARY KEY, kind TEXT NOT NULL,"
+            " record BLOB NOT NULL, post BLOB NOT NULL, author BLOB NOT NULL)"
+        )
+        cursor.execute("CREATE INDEX forum_inbox_post ON forum_inbox (post)")
+
+    def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002
+        for record in records:
+            kind, author = record.header.kind, record.header.author
+            if kind == kinds.POST and author == self._me:
+                self._catch_up(cursor, record.id)
+            elif author == self._me:
+                continue
+            elif kind == kinds.POST:
+                self._take_post(cursor, record.id, record.id)
+            elif kind == kinds.EDIT:
+                self._take_post(cursor, record.header.parents[0], record.id)
+            elif kind == kinds.REACTION:
+                self._take_reaction(cursor, record.id)
+            elif kind == kinds.LABEL:
+                self._take_label(cursor, record.id)
+
+    def forget(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
+        ids = [(record.id, record.id) for record in records]
+        cursor.executemany(
+            "DELETE FROM forum_inbox WHERE position IN (SELECT position FROM records WHERE id = ?)"
+            " OR post = ?",
+            ids,
+        )
+
+    def _catch_up(self, cursor: sqlite3.Cursor, own: bytes) -> None:
+        """What concerns an own post may be here before it, in a home that lost its database."""
+        around = cursor.execute(
+            "SELECT id FROM forum_posts WHERE reply_to = ?1"
+            " UNION SELECT post FROM forum_quotes WHERE quoted = ?1",
+            (own,),
+        ).fetchall()
+        for (post,) in around:
+            self._take_post(cursor, post, post)
+        for table, column, take in (
+            ("forum_reactions", "post", self._take_reaction),
+            ("forum_labels", "target", self._take_label),
+        ):
+            found = cursor.execute(f"SELECT id FROM {table} WHERE {column} = ?", (own,)).fetchall()
+            for (record,) in found:
+                take(cursor, record)
+
+    def _take_post(self, cursor: sqlite3.Cursor, post: bytes, record: bytes) -> None:
+        row = cursor.execute(
+            "SELECT author,"
+            " EXISTS (SELECT 1 FROM forum_posts AS o WHERE o.id = p.reply_to AND o.author = ?1),"
+            " EXISTS (SELECT 1 FROM forum_mentions AS m WHERE m.agent = ?1 AND m.post = p.id),"
+            " EXISTS (SELECT 1 FROM forum_quotes AS q JOIN forum_posts AS o ON o.id = q.quoted"
+            "  WHERE q.post = p.id AND o.author = ?1)"
+            " FROM forum_posts AS p WHERE id = ?2 AND author <> ?1"
+            " AND NOT EXISTS (SELECT 1 FROM forum_inbox AS i WHERE i.post = p.id)",
+            (self._me, post),
+        ).fetchone()
+        if row and any(row[1:]):
+            kind = ("reply", "mention", "quote")[row[1:].index(1)]
+            _insert(cursor, kind, record, post, row[0])
+
+    def _take_reaction(self, cursor: sqlite3.Cursor, record: bytes) -> None:
+        row = cursor.execute(
+            "SELECT f.post, f.author FROM forum_reactions AS f"
+            " JOIN forum_posts AS p ON p.id = f.post AND p.author = ?1"
+            " WHERE f.id = ?2 AND f.is_on AND f.author <> ?1",
+            (self._me, record),
+        ).fetchone()
+        if row:
+            _insert(cursor, "reaction", record, *row)
+
+    def _take_label(self, cursor: sqlite3.Cursor, record: bytes) -> None:
+        row = cursor.execute(
+            "SELECT l.target, l.author FROM forum_labels AS l"
+            " JOIN forum_posts AS p ON p.id = l.target AND p.author = ?1"
+            f" WHERE l.id = ?2 AND l.is_on AND l.value IN ({_HIDING}) AND l.author <> ?1",
+            (self._me, record),
+        ).fetchone()
+        if row:
+            _insert(cursor, "hidden", record, *row)
+
+
+def _insert(cursor: sqlite3.Cursor, kind: str, record: bytes, post: bytes, author: bytes) -> None:
+    cursor.execute(
+        "INSERT OR IGNORE INTO forum_inbox SELECT position, ?, id, ?, ? FROM records WHERE id = ?",
+        (kind, post, author, record),
+    )
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """``post`` is the one to show: that of another, or, of a reaction and of what is hidden, this
+    member's own. ``emoji`` is a reaction's."""
+
+    position: int
+    kind: Kind
+    post: bytes
+    author: bytes
+    at_ms: int
+    emoji: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``below`` is where to go on, if there may be more."""
+
+    items: list[Item]
+    below: int | None
+
+
+Labelled = Callable[[sqlite3.Connection, Sequence[bytes]], Collection[bytes]]
+
+
+def page(
+    connection: sqlite3.Connection,
+    *,
+    me: bytes,
+    labelled: Labelled,
+    limit: int,
+    below: int | None = None,
+    unread: bool = False,
+) -> Page:
+    """Newest first. ``labelled`` says which of some posts are hidden by labels that count here."""
+    above = marks.mark_of(connection, marks.INBOX) if unread else -1
+    items: list[Item] = []
+    rows = _rows(connection, me, above, _LATEST if below is None else below)
+    with closing(rows):
+        while batch := list(islice(rows, _BATCH)):
+            hidden = set(labelled(connection, [one.post for one in batch]))
+            for one in batch:
+                if not _is_there(one, hidden):
+                    continue
+                if len(items) == limit:
+                    return Page(items, items[-1].position)
+                items.append(one)
+    return Page(items, None)
+
+
+def count_unread(connection: sqlite3.Connection, *, me: bytes, labelled: Labelled) -> int:
+    """At most `marks.MAX_COUNTED`."""
+    counted = page(connection, me=me, labelled=labelled, limit=marks.MAX_COUNTED, unread=True)
+    return len(counted.items)
+
+
+def _is_there(item: Item, hidden: set[bytes]) -> bool:
+    """A label of someone who does not count here hides nothing."""
+    return (item.post in hidden) == (item.kind == "hidden") or item.kind == "reaction"
+
+
+def _rows(connection: sqlite3.Connection, me: bytes, above: int, below: int) -> Iterator[Item]:
+    received = connection.execute(
+        "SELECT i.position, i.kind, i.post, i.author, r.received_ms,"
+        " coalesce((SELECT emoji FROM forum_reactions AS f WHERE f.id = i.record), '')"
+        " FROM forum_inbox AS i CROSS JOIN forum_posts AS p ON p.id = i.post"
+        " CROSS JOIN records AS r ON r.position = i.position"
+        " WHERE i.position > ?1 AND i.position < ?2 AND NOT p.removed"
+        f" AND i.author NOT IN ({_UNHEARD}) AND CASE i.kind"
+        "  WHEN 'hidden' THEN p.hidden = ''"
+        "  WHEN 'reaction' THEN EXISTS (SELECT 1 FROM forum_reactions AS f WHERE f.id = i.record"
+        "   AND f.hidden = '' AND NOT EXISTS (SELECT 1 FROM forum_reactions AS g"
+        "    WHERE g.post = f.post AND g.author = f.author AND g.emoji = f.emoji AND g.hidden = ''"
+        "    AND g.seq > f.seq))"
+        "  WHEN 'mention' THEN p.hidden = '' AND EXISTS (SELECT 1 FROM forum_mentions AS m"
+        "   WHERE m.agent = ?3 AND m.post = p.id)"
+        "  WHEN 'quote' THEN p.hidden = '' AND EXISTS (SELECT 1 FROM forum_quotes AS q"
+        "   JOIN forum_posts AS o ON o.id = q.quoted WHERE q.post = p.id AND o.author = ?3)"
+        "  ELSE p.hidden = '' END ORDER BY i.position DESC",
+        (above, below, me),
+    )
+    own = connection.execute(
+        "SELECT r.position, 'hidden', p.id, p.author, r.received_ms, '' FROM forum_posts AS p"
+        " JOIN records AS r ON r.id = p.id"
+        " WHERE p.author = ? AND p.hidden <> '' AND NOT p.removed AND r.position > ?"
+        " AND r.position < ? ORDER BY r.position DESC",
+        (me, above, below),
+    )
+    with closing(received), closing(own):
+        for row in merge(received, own, key=lambda row: -row[0]):
+            yield Item(*row)

@@ -1,0 +1,214 @@
+"""Finding posts by what they say now.
+
+Owns the full-text index and the order in which posts arrived (`forum_arrivals`: those that are here
+and not removed), both kept up from the forum's view, and the way a query goes through them. Must
+never decide what is hidden: it is given a function that does.
+
+The index is an FTS5 table whose rowid is the post's `records.position`, so that the newest come
+first without sorting and a page costs what it shows, however common the word. Authors, rooms,
+mentions, files and links stand in it as tokens of a second column: a filter is one more word.
+What the index does not hold (dates, threads, labels, whether a post is shown) is asked of what it
+finds, batch by batch, within the span of positions that dates allow.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from permesh.records import Record
+
+from . import kinds
+from .query import ALL, Filter, Query
+
+# Shown or not, no more is looked at for one page; it may end early, with a place to go on from.
+MAX_EXAMINED = 10_000
+_BATCH = 250
+_LATEST = 2**63 - 1
+
+_LINK = re.compile(r"\bhttps?://[^\s/]", re.IGNORECASE)
+
+_TABLES = (
+    "DROP TABLE IF EXISTS forum_search",
+    "DROP TABLE IF EXISTS forum_arrivals",
+    "CREATE VIRTUAL TABLE forum_search USING fts5 (text, tags, prefix = '2 3',"
+    " tokenize = 'unicode61 remove_diacritics 2')",
+    "CREATE TABLE forum_arrivals (position INTEGER PRIMARY KEY, post BLOB NOT NULL UNIQUE,"
+    " room BLOB NOT NULL, author BLOB NOT NULL, created_ms INTEGER NOT NULL)",
+    "CREATE INDEX forum_arrivals_room ON forum_arrivals (room, position)",
+    "CREATE INDEX forum_arrivals_date ON forum_arrivals (created_ms)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What there is to find of a post: its current text. ``position`` is its record's."""
+
+    post: bytes
+    position: int
+    room: bytes
+    author: bytes
+    created_ms: int
+    text: str
+    mentions: tuple[bytes, ...] = ()
+    files: bool = False
+
+    def tags(self) -> str:
+        tags = [ALL, tag("author", self.author), tag("room", self.room)]
+        tags += [tag("mentions", agent) for agent in self.mentions]
+        tags += [HAS_FILE] if self.files else []
+        tags += [HAS_LINK] if _LINK.search(self.text) else []
+        return " ".join(tags)
+
+
+HAS_FILE, HAS_LINK = "hasfile", "haslink"
+
+
+def tag(field: str, value: bytes) -> str:
+    """The token of an author, a room or a mention."""
+    return field + value.hex()
+
+
+def read_entries(cursor: sqlite3.Cursor, posts: Sequence[bytes]) -> list[Entry]:
+    """What the forum's view says now of posts, those that are here and not removed."""
+    entries = []
+    for post in posts:
+        row = cursor.execute(
+            "SELECT p.id, r.position, p.room, p.author, p.created_ms, c.body FROM forum_posts AS p"
+            " JOIN records AS r ON r.id = p.id JOIN records AS c ON c.id = p.current"
+            " WHERE p.id = ? AND NOT p.removed AND c.body IS NOT NULL",
+            (post,),
+        ).fetchone()
+        if row:
+            content = kinds.read_post(row[5])
+            entries.append(Entry(*row[:5], content.text, content.mentions, bool(content.files)))
+    return entries
+
+
+class SearchView:
+    """The index as a `Projection`: see `permesh/store.py`. It stands after the forum's view."""
+
+    name = "search"
+    version = 1
+
+    def __init__(
+        self, read: Callable[[sqlite3.Cursor, Sequence[bytes]], Sequence[Entry]] = read_entries
+    ) -> None:
+        self._read = read
+
+    def reset(self, cursor: sqlite3.Cursor) -> None:
+        for statement in _TABLES:
+            cursor.execute(statement)
+
+    def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002
+        self._refresh(cursor, records)
+
+    def forget(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
+        self._refresh(cursor, records)
+
+    def _refresh(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
+        """Make the index say what the view says of every post that these records touch."""
+        touched = dict.fromkeys(post for record in records for post in _posts(record))
+        if not touched:
+            return
+        now = self._read(cursor, list(touched))
+        for post in touched:
+            row = cursor.execute(
+                "DELETE FROM forum_arrivals WHERE post = ? RETURNING position", (post,)
+            ).fetchone()
+            if row:
+                cursor.execute("DELETE FROM forum_search WHERE rowid = ?", row)
+        cursor.executemany(
+            "INSERT INTO forum_arrivals VALUES (?, ?, ?, ?, ?)",
+            [(one.position, one.post, one.room, one.author, one.created_ms) for one in now],
+        )
+        cursor.executemany(
+            "INSERT INTO forum_search (rowid, text, tags) VALUES (?, ?, ?)",
+            [(one.position, one.text, one.tags()) for one in now],
+        )
+
+
+def _posts(record: Record) -> tuple[bytes, ...]:
+    kind = record.header.kind
+    if kind == kinds.POST:
+        return (record.id,)
+    return record.header.parents if kind in (kinds.EDIT, kinds.REMOVAL) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Ids of posts, newest by arrival first. ``below`` is where to go on, if there may be more;
+    then there may be fewer than were asked for, or none."""
+
+    posts: list[bytes]
+    below: int | None
+
+
+def search(
+    connection: sqlite3.Connection,
+    query: Query,
+    *,
+    tag_of: Callable[[Filter], str],
+    keep: Callable[[Sequence[bytes]], Collection[bytes]],
+    limit: int,
+    below: int | None = None,
+) -> Found:
+    """``tag_of`` gives the token of a filter; ``keep`` says which of some posts, given by id, are
+    to be found: those that are shown, and fit the query's thread and labels."""
+    first, last = _span(connection, query)
+    last = min(last, _LATEST if below is None else below - 1)
+    found: list[bytes] = []
+    examined = 0
+    with closing(
+        connection.execute(
+            "SELECT rowid FROM forum_search WHERE forum_search MATCH ? AND rowid BETWEEN ? AND ?"
+            " ORDER BY rowid DESC",
+            (query.expression(tag_of), first, last),
+        )
+    ) as rows:
+        while batch := [row[0] for row in rows.fetchmany(_BATCH)]:
+            posts = _in_time(connection, query, batch)
+            kept = keep(list(posts.values()))
+            for position in batch:
+                post = posts.get(position)
+                if post is None or post not in kept:
+                    continue
+                if len(found) == limit:
+                    return Found(found, position + 1)
+                found.append(post)
+            examined += len(batch)
+            if examined >= MAX_EXAMINED:
+                return Found(found, batch[-1])
+    return Found(found, None)
+
+
+def _span(connection: sqlite3.Connection, query: Query) -> tuple[int, int]:
+    """The first and last positions at which a post of the query's dates stands."""
+    if query.after_ms is None and query.before_ms is None:
+        return 0, _LATEST
+    first, last = connection.execute(
+        "SELECT min(position), max(position) FROM forum_arrivals"
+        " WHERE created_ms >= ? AND created_ms < ?",
+        _dates(query),
+    ).fetchone()
+    return (0, -1) if first is None else (first, last)
+
+
+def _in_time(
+    connection: sqlite3.Connection, query: Query, positions: list[int]
+) -> dict[int, bytes]:
+    marks = ",".join("?" * len(positions))
+    rows = connection.execute(
+        f"SELECT position, post FROM forum_arrivals WHERE position IN ({marks})"
+        " AND created_ms >= ? AND created_ms < ?",
+        (*positions, *_dates(query)),
+    )
+    return {position: bytes(post) for position, post in rows}
+
+
+def _dates(query: Query) -> tuple[int, int]:
+    before = _LATEST if query.before_ms is None else query.before_ms
+    return query.after_ms or 0, before
