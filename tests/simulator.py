@@ -21,6 +21,7 @@ from permesh.p2p.intake import Intake
 from permesh.p2p.schedule import Outcome, PullSchedule
 from permesh.p2p.sync_messages import Held
 from permesh.records import Record, seal
+from permesh.removal import Removals
 from permesh.space_index import Run, head_name
 from permesh.spaces import (
     SPACE_COMMONS,
@@ -39,6 +40,11 @@ START_MS = 1_700_000_000_000
 HEARTBEAT_MS = 1_000
 CREDENTIAL = "identity.credential"
 NOTE = "test.note"
+# By it an author takes back the notes that are its parents.
+REMOVAL = "test.removal"
+REMOVALS = Removals(
+    frozenset({NOTE}), lambda record: record.header.parents if record.header.kind == REMOVAL else ()
+)
 
 
 def address(name: str) -> bytes:

@@ -219,8 +219,8 @@ class Asker:
         self._days: list[tuple[int, Sum]] = []  # here, still to be told of; the newest last
         self._to_day = 0
         self._asked_days = Days(b"", 0, 0, ())
-        # To be asked for, the last one first, each with how many ids either side has there. What
-        # falls out is left to another session.
+        # To be asked for, the last one first, each with how many ids its content weighs as much as.
+        # What falls out is left to another session.
         self._parts: deque[tuple[Part, int]] = deque(maxlen=limits.PARTS_IN_SPACE)
         self._asked: tuple[Part, ...] = ()
         self._asked_in_space = 0
@@ -376,15 +376,16 @@ class Asker:
         listed = (small or apart) and most <= limits.PAGE_IDS
         self._differed = True
         self._left = self._left or len(self._parts) == self._parts.maxlen
-        self._parts.append((Part(day, path, listed or len(path) == MAX_PATH), most))
+        # Sixteen sums weigh as much as nine ids. Nobody has more ids than that at the last digit.
+        weight = most if listed else 9
+        self._parts.append((Part(day, path, listed or len(path) == MAX_PATH), weight))
 
     def _ask_parts(self) -> list[Action]:
         asked: list[Part] = []
         ids = 0
         while self._parts and len(asked) < limits.PARTS:
-            part, most = self._parts[-1]
-            # Sixteen sums weigh as much as nine ids.
-            ids += min(most, limits.PAGE_IDS) if part.listed else 9
+            part, weight = self._parts[-1]
+            ids += weight
             if asked and ids > limits.PAGE_IDS:
                 break
             asked.append(part)

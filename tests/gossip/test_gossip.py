@@ -13,7 +13,11 @@ from permesh.errors import Refused
 from permesh.p2p import gossip, limits
 from permesh.p2p.gossip import Gossiper, NewRecords, Offer
 from permesh.records import MAX_BODY_BYTES, MAX_UINT, Record, pack
+from permesh.spaces import SPACE_COMMONS, SPACE_IDENTITY
 from tests.simulator import Author
+
+ROOM = b"r" * 32
+HEAD = [ROOM, b"a" * 20, 1]
 
 
 def drain(gossiper: Gossiper, now: int = 0) -> list[tuple[int, bytes]]:
@@ -42,7 +46,8 @@ def test_the_first_record_of_a_quiet_time_leaves_at_once() -> None:
         gossiper.add(record)
         assert gossiper.due_in(now) == 0
         message = gossip.decode(gossiper.due(now) or b"")
-        assert message == NewRecords((record.to_wire(),), ((author.address, record.header.seq),))
+        head = (SPACE_COMMONS, author.address, record.header.seq)
+        assert message == NewRecords((record.to_wire(),), (head,))
         assert gossiper.due_in(now) is None
 
 
@@ -81,12 +86,48 @@ def test_a_backlog_that_is_too_long_becomes_a_hint() -> None:
         record = author.write()
         gossiper.add(record)
     (only,) = drain(gossiper)
-    assert gossip.decode(only[1]) == NewRecords(
-        (), ((other.address, 0), (author.address, record.header.seq))
+    told = (
+        (SPACE_COMMONS, other.address, 0),
+        (SPACE_COMMONS, author.address, record.header.seq),
     )
+    assert gossip.decode(only[1]) == NewRecords((), told)
     after = author.write()
     gossiper.add(after)
     assert records_in(drain(gossiper, 10_000)) == [after]
+
+
+def test_the_newest_record_of_each_space_is_told() -> None:
+    gossiper = Gossiper()
+    author = Author("a")
+    gossiper.add(author.credential())
+    for room in (b"", ROOM, b"s" * 32, ROOM):
+        gossiper.add(author.write(room=room))
+    (only,) = drain(gossiper)
+    message = gossip.decode(only[1])
+    assert isinstance(message, NewRecords)
+    assert message.heads == tuple(
+        (space, author.address, seq)
+        for space, seq in ((SPACE_IDENTITY, 0), (SPACE_COMMONS, 1), (ROOM, 4), (b"s" * 32, 3))
+    )
+
+
+def test_a_full_message_has_room_for_as_many_heads_as_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "BACKLOG_RECORDS", 70)
+    author = Author("a", seq=2**40, prev=b"p" * 32)
+    waiting = [author.write(room=number.to_bytes(32, "big")) for number in range(71)]
+    large = [author.write(bytes(MAX_BODY_BYTES)) for _ in range(2)]
+    for length in range(20_000, 30_000, 50):
+        gossiper = Gossiper()
+        for record in (*waiting, *large, author.write(bytes(length))):  # the first are too many
+            gossiper.add(record)
+        data = gossiper.due(0)
+        assert data is not None
+        message = gossip.decode(data)
+        assert isinstance(message, NewRecords)
+        assert len(message.heads) == limits.GOSSIP_HEADS
+        assert 2 <= len(message.wires) <= 3
 
 
 def test_a_backlog_that_is_too_large_becomes_a_hint() -> None:
@@ -123,9 +164,12 @@ def test_offers_go_between_records_and_the_newest_replace_what_waits() -> None:
     [
         None, [], 7, [0], [3, []], [True, [], []], [1], [1, []], [1, b"", []], [1, [], b""],
         [1, [None] * (limits.GOSSIP_RECORDS + 1), []],
-        [1, [], [[b"a" * 20, 1]] * (limits.GOSSIP_HEADS + 1)],
-        [1, [], [[b"a" * 19, 1]]], [1, [], [[b"a" * 20, -1]]], [1, [], [[b"a" * 20, True]]],
-        [1, [], [[b"a" * 20, 1, 1]]], [1, [], [None]],
+        [1, [], [HEAD] * (limits.GOSSIP_HEADS + 1)],
+        [1, [], [[ROOM, b"a" * 19, 1]]], [1, [], [[ROOM, b"a" * 20, -1]]],
+        [1, [], [[ROOM, b"a" * 20, True]]],
+        [1, [], [[b"a" * 20, 1]]], [1, [], [[*HEAD, 1]]], [1, [], [None]],
+        [1, [], [[b"", b"a" * 20, 1]]], [1, [], [[b"\x02", b"a" * 20, 1]]],
+        [1, [], [[None, b"a" * 20, 1]]], [1, [], [["r" * 32, b"a" * 20, 1]]],
         [2], [2, b""], [2, [7]], [2, [b""]], [2, [b"x" * (limits.OFFER_BYTES + 1)]],
         [2, [b"x"] * (limits.OFFERS + 1)], [2, [b"x"], 0],
     ],
@@ -141,7 +185,7 @@ def test_a_message_over_the_limit_is_refused() -> None:
 
 
 def test_the_widest_heads_pass() -> None:
-    message = NewRecords((), ((b"a" * 20, MAX_UINT),) * limits.GOSSIP_HEADS)
+    message = NewRecords((), ((ROOM, b"a" * 20, MAX_UINT),) * limits.GOSSIP_HEADS)
     assert gossip.decode(gossip.encode(message)) == message
 
 

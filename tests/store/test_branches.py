@@ -1,17 +1,15 @@
-"""Chains that forked, the records of one kind, and a database of the release before."""
+"""Chains that forked, and the records of one kind."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 
-from permesh import database
 from permesh.records import Record
-from permesh.store import Fork, Head, Store
+from permesh.store import Head, Store
 from tests.simulator import CREDENTIAL, Author
 
 REQUEST = "identity.request"
@@ -223,79 +221,3 @@ def test_a_chain_without_a_fault_has_none(store: Store) -> None:
     for _ in range(3):
         store.append(author.address, onto(author), 1)
     assert store.forks_of(author.address) == []
-
-
-# -- a database of the release before --------------------------------------------------------------
-
-
-class Notes:
-    """A view that was built before."""
-
-    name = "notes"
-    version = 1
-
-    def reset(self, cursor: sqlite3.Cursor) -> None:
-        cursor.execute("CREATE TABLE notes (id BLOB PRIMARY KEY)")
-
-    def apply(self, cursor: sqlite3.Cursor, records: list[Record], now_ms: int) -> None:
-        cursor.executemany("INSERT INTO notes VALUES (?)", [(one.id,) for one in records])
-        assert now_ms
-
-
-def everything(store: Store) -> list[str]:
-    return [line for line in store.connection.iterdump() if "identity_by_author" not in line]
-
-
-def version(store: Store) -> int:
-    return int(store.connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-@pytest.fixture
-def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str], Author]:
-    """A database of version 1, what it holds, and the author whose chain forked in it."""
-    path = tmp_path / "permesh.db"
-    with monkeypatch.context() as patched:
-        patched.setattr(database, "MIGRATIONS", database.MIGRATIONS[:1])
-        store = Store(path, [Notes()])
-        author, _ = forked(store)
-        store.save([author.credential(), author.write(kind=REQUEST), Author("b").write(b"")], 5)
-        store.set_value("mesh.genesis", b"\x00\xff")
-        held = everything(store)
-        assert version(store) == 1
-        store.close()
-    return path, held, author
-
-
-def test_a_database_of_the_release_before_keeps_everything(
-    former: tuple[Path, list[str], Author],
-) -> None:
-    path, held, author = former
-    for _ in range(2):  # the second time there is nothing to do
-        store = Store(path, [Notes()])
-        assert version(store) == len(database.MIGRATIONS) >= 2
-        assert everything(store) == held
-        indexes = store.connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")
-        assert ("identity_by_author",) in indexes.fetchall()
-        assert store.get_value("mesh.genesis") == b"\x00\xff"
-        assert store.count() == 8
-        # Not each place that both branches fill.
-        assert [fork.seq for fork in store.forks_of(author.address)] == [1]
-        [credential] = store.identity_records_of(author.address, CREDENTIAL, 10)
-        assert credential.header.kind == CREDENTIAL
-        store.close()
-    added = Store(path, [Notes()])
-    added.append(author.address, onto(author), 9)
-    assert added.count() == 9
-    added.close()
-
-
-def test_whoever_only_reads_reads_the_one_of_before(
-    former: tuple[Path, list[str], Author],
-) -> None:
-    path, held, author = former
-    store = Store(path, read_only=True)
-    assert version(store) == 1
-    assert everything(store) == held
-    assert len(store.identity_records_of(author.address, CREDENTIAL, 10)) == 1
-    assert isinstance(store.forks_of(author.address)[0], Fork)
-    store.close()

@@ -13,7 +13,8 @@ import pytest
 from permesh import database
 from permesh.errors import PermeshError
 from permesh.records import MAX_UINT, Record
-from permesh.store import SCOPE_CONTENT, SCOPE_IDENTITY, Fork, Store, fingerprint
+from permesh.spaces import NOTHING, SPACE_COMMONS, SPACE_IDENTITY, Sum, fingerprint
+from permesh.store import Fork, Store
 from tests.simulator import Author, MemoryStore
 
 
@@ -40,6 +41,13 @@ class Tally:
         for record in records:
             cursor.execute("INSERT INTO tally VALUES (?, ?, ?)", (record.id, self.version, now_ms))
 
+    def forget(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
+        cursor.executemany("DELETE FROM tally WHERE id = ?", [(one.id,) for one in records])
+
+
+def sums(store: Store) -> dict[bytes, Sum]:
+    return {space: store.spaces.sum(space) for space in store.spaces.spaces()}
+
 
 def code_of(error: pytest.ExceptionInfo[PermeshError]) -> str:
     return error.value.code
@@ -63,13 +71,13 @@ def test_it_is_all_there_after_reopening(tmp_path: Path) -> None:
     records = [author.credential(), author.write(), author.write(b"")]
     first = Store(tmp_path / "permesh.db")
     first.save(records, 5)
-    sums = first.sums()
+    held = sums(first)
     first.set_value("key", b"1")
     first.set_value("key", b"2")
     first.close()
     again = Store(tmp_path / "permesh.db")
     assert again.by_author(author.address, 0, 10) == records
-    assert again.sums() == sums
+    assert sums(again) == held
     assert again.get_value("key") == b"2"
     assert again.get_value("other") is None
     again.close()
@@ -94,29 +102,20 @@ def test_sums_are_equal_exactly_when_the_records_are(store: Store, tmp_path: Pat
     records += [author.write() for author in authors for _ in range(5)]
     other = Store(tmp_path / "other.db")
     memory = MemoryStore()
-    assert store.sums() == other.sums() == memory.sums()
+    assert sums(store) == sums(other) == {}
+    assert store.spaces.sum(SPACE_IDENTITY) == memory.sum(SPACE_IDENTITY) == NOTHING
     store.save(records, 1)
     for record in reversed(records):
         other.save([record], 2)
     memory.save(records)
-    assert store.sums() == other.sums() == memory.sums()
-    total = sum(int.from_bytes(r.id, "big") for r in records[:3]) % 2**256
-    assert store.sums()[SCOPE_IDENTITY].fingerprint == fingerprint(3, total)
+    assert sums(store) == sums(other)
+    assert tuple(sums(store).values()) == memory.sums()
+    total = sum(int.from_bytes(r.id, "big") for r in records[:3])
+    assert store.spaces.sum(SPACE_IDENTITY) == Sum(3, fingerprint(3, total))
     store.save([authors[0].write()], 1)
-    assert store.sums()[SCOPE_IDENTITY] == other.sums()[SCOPE_IDENTITY]
-    assert store.sums()[SCOPE_CONTENT] != other.sums()[SCOPE_CONTENT]
+    assert store.spaces.sum(SPACE_IDENTITY) == other.spaces.sum(SPACE_IDENTITY)
+    assert store.spaces.sum(SPACE_COMMONS) != other.spaces.sum(SPACE_COMMONS)
     other.close()
-
-
-def test_ids_are_paged_in_order_and_by_scope(store: Store) -> None:
-    author = Author("a")
-    records = [author.credential(), *(author.write() for _ in range(9))]
-    store.save(records, 1)
-    content = sorted(record.id for record in records[1:])
-    assert store.ids(SCOPE_IDENTITY, b"", 10) == [records[0].id]
-    assert store.ids(SCOPE_CONTENT, b"", 4) == content[:4]
-    assert store.ids(SCOPE_CONTENT, content[3], 100) == content[4:]
-    assert store.ids(SCOPE_CONTENT, content[-1], 100) == []
 
 
 def test_missing_keeps_order_over_many_ids(store: Store) -> None:
@@ -148,10 +147,16 @@ def test_heads_and_who_is_behind(store: Store) -> None:
     assert head is not None
     assert (head.seq, head.id) == (2, records[2].id)
     assert store.head(b"z" * 20) is None
-    assert not store.behind([(author.address, 2)])
-    assert store.behind([(author.address, 3)])
-    assert store.behind([(author.address, MAX_UINT)])
-    assert store.behind([(b"z" * 20, 0)])
+    assert not store.behind([])
+    assert not store.behind([(SPACE_COMMONS, author.address, seq) for seq in (0, 2)])
+    assert store.behind([(SPACE_COMMONS, author.address, 3)])
+    assert store.behind([(SPACE_COMMONS, author.address, seq) for seq in (0, MAX_UINT)])
+    assert store.behind([(SPACE_COMMONS, b"z" * 20, 0)])
+    # What is here of another space does not count.
+    assert store.behind([(SPACE_IDENTITY, author.address, 0)])
+    store.save([author.credential()], 1)
+    assert not store.behind([(SPACE_IDENTITY, author.address, 3)])
+    assert store.behind([(SPACE_COMMONS, author.address, 3)])
 
 
 def test_identity_records_come_back_in_the_order_of_arrival(store: Store) -> None:
@@ -213,12 +218,12 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
     (pages,) = store.connection.execute("PRAGMA page_count").fetchone()
     store.connection.execute(f"PRAGMA max_page_count = {pages + 3}")
     many = [author.write(bytes(8000)) for _ in range(20)]
-    sums = store.sums()
+    held = sums(store)
     with pytest.raises(PermeshError) as caught:
         store.save(many, 2)
     assert code_of(caught) == "store.full"
     assert caught.value.remedy
-    assert store.sums() == sums
+    assert sums(store) == held
     assert store.missing([r.id for r in many]) == [r.id for r in many]
     assert store.get(kept.id) == kept
     store.connection.execute("PRAGMA max_page_count = 100000")
@@ -321,8 +326,6 @@ def test_a_view_is_kept_up_and_rebuilt_when_its_version_changes(tmp_path: Path) 
     store.close()
     store = Store(path, [Tally()])
     assert store.connection.execute(tally).fetchall() == []
-    store.rebuild_views()
-    assert store.connection.execute(tally).fetchall() == [(1, 1, 700), (1, 2, 1), (1, 3, 1)]
     store.close()
     store = Store(path, [Tally(version=2)])
     assert store.connection.execute(tally).fetchall() == [(2, 1, 700), (2, 2, 1), (2, 3, 1)]

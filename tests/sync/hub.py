@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -13,14 +13,16 @@ import trio.testing
 
 from permesh.errors import PermeshError
 from permesh.events import Event, EventBus, RecordsSaved, Subscription
+from permesh.p2p import gossip
 from permesh.p2p.intake import Roster
 from permesh.p2p.journal import Journal, Signing
 from permesh.p2p.replication import Replication
 from permesh.p2p.sessions import PROTOCOL
 from permesh.p2p.wire import Framed
 from permesh.records import Record
+from permesh.spaces import Sum
 from permesh.store import AsyncStore, Store
-from tests.simulator import CREDENTIAL, MESH, START_MS, CheapRoster, address, cheap_sign
+from tests.simulator import CREDENTIAL, MESH, REMOVALS, START_MS, CheapRoster, address, cheap_sign
 
 Handler = Callable[[Framed, str], Awaitable[None]]
 
@@ -37,9 +39,13 @@ class Hub:
         self.opened: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def member(self, name: str, roster: Roster | None = None) -> AsyncIterator[Member]:
-        store = await AsyncStore.open(self.directory / f"{name}.db")
+    async def member(
+        self, name: str, roster: Roster | None = None, rooms: Mapping[bytes, int] | None = None
+    ) -> AsyncIterator[Member]:
+        """``rooms`` are those that it follows, each from a day on."""
+        store = await AsyncStore.open(self.directory / f"{name}.db", removals=REMOVALS)
         member = Member(self, name, store, roster)
+        member.rooms.update(rooms or {})
         for record in await store.read(Store.load_identity_records):
             member.roster.apply(record)
         try:
@@ -101,6 +107,7 @@ class Member:
             fault=self._fault,
             check_format=lambda _record: None,
             author=self.address,
+            removals=REMOVALS,
             rooms=lambda _connection: self.rooms,
             offers=lambda: self.offers,
             on_offer=lambda peer_id, blob: self.offered.append((peer_id, blob)),
@@ -140,6 +147,17 @@ class Member:
             while not {record.id for record in records} <= set(self.told):
                 await anext(self.heard)
         assert await self.store.read(Store.missing, [record.id for record in records]) == []
+
+
+def send(member: Member, peer: str, *records: Record) -> None:
+    """Let gossip bring the records, forwarded by ``peer``."""
+    wires = tuple(record.to_wire() for record in records)
+    member.replication.on_message(peer, gossip.encode(gossip.NewRecords(wires, ())))
+
+
+def sums(store: Store) -> dict[bytes, Sum]:
+    """What is in a store, space by space."""
+    return {space: store.spaces.sum(space) for space in store.spaces.spaces()}
 
 
 async def until(condition: Callable[[], object]) -> None:
