@@ -11,7 +11,7 @@ with the edit.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from heapq import merge
@@ -179,7 +179,7 @@ def page(
         while batch := list(islice(rows, _BATCH)):
             hidden = set(labelled(connection, [one.post for one in batch]))
             for one in batch:
-                if not _is_there(one, hidden):
+                if not _is_there(one, me, hidden):
                     continue
                 if len(items) == limit:
                     return Page(items, items[-1].position)
@@ -193,12 +193,16 @@ def count_unread(connection: sqlite3.Connection, *, me: bytes, labelled: Labelle
     return len(counted.items)
 
 
-def _is_there(item: Item, hidden: set[bytes]) -> bool:
-    """A label of someone who does not count here hides nothing."""
-    return (item.post in hidden) == (item.kind == "hidden") or item.kind == "reaction"
+def _is_there(item: Item, me: bytes, hidden: set[bytes]) -> bool:
+    """A label of someone who does not count here hides nothing; what rules hide is its author's."""
+    if item.kind == "hidden":
+        return item.author == me or item.post in hidden
+    return item.kind == "reaction" or item.post not in hidden
 
 
-def _rows(connection: sqlite3.Connection, me: bytes, above: int, below: int) -> Iterator[Item]:
+def _rows(
+    connection: sqlite3.Connection, me: bytes, above: int, below: int
+) -> Generator[Item, None, None]:
     received = connection.execute(
         "SELECT i.position, i.kind, i.post, i.author, r.received_ms,"
         " coalesce((SELECT emoji FROM forum_reactions AS f WHERE f.id = i.record), '')"

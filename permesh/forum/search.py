@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Literal
 
 from permesh.records import Record
 
@@ -37,7 +38,8 @@ _TABLES = (
     "CREATE VIRTUAL TABLE forum_search USING fts5 (text, tags, prefix = '2 3',"
     " tokenize = 'unicode61 remove_diacritics 2')",
     "CREATE TABLE forum_arrivals (position INTEGER PRIMARY KEY, post BLOB NOT NULL UNIQUE,"
-    " room BLOB NOT NULL, author BLOB NOT NULL, created_ms INTEGER NOT NULL)",
+    " room BLOB NOT NULL, author BLOB NOT NULL, created_ms INTEGER NOT NULL,"
+    " current BLOB NOT NULL)",
     "CREATE INDEX forum_arrivals_room ON forum_arrivals (room, position)",
     "CREATE INDEX forum_arrivals_date ON forum_arrivals (created_ms)",
 )
@@ -45,16 +47,18 @@ _TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What there is to find of a post: its current text. ``position`` is its record's."""
+    """What there is to find of a post. ``position`` is its record's, ``current`` the record whose
+    text it has now."""
 
     post: bytes
     position: int
     room: bytes
     author: bytes
     created_ms: int
+    current: bytes
     text: str
-    mentions: tuple[bytes, ...] = ()
-    files: bool = False
+    mentions: tuple[bytes, ...]
+    files: bool
 
     def tags(self) -> str:
         tags = [ALL, tag("author", self.author), tag("room", self.room)]
@@ -72,63 +76,55 @@ def tag(field: str, value: bytes) -> str:
     return field + value.hex()
 
 
-def read_entries(cursor: sqlite3.Cursor, posts: Sequence[bytes]) -> list[Entry]:
+def read_entries(cursor: sqlite3.Cursor, posts: Iterable[bytes]) -> list[Entry]:
     """What the forum's view says now of posts, those that are here and not removed."""
     entries = []
     for post in posts:
         row = cursor.execute(
-            "SELECT p.id, r.position, p.room, p.author, p.created_ms, c.body FROM forum_posts AS p"
-            " JOIN records AS r ON r.id = p.id JOIN records AS c ON c.id = p.current"
+            "SELECT r.position, p.room, p.author, p.created_ms, p.current, c.body"
+            " FROM forum_posts AS p JOIN records AS r ON r.id = p.id"
+            " JOIN records AS c ON c.id = p.current"
             " WHERE p.id = ? AND NOT p.removed AND c.body IS NOT NULL",
             (post,),
         ).fetchone()
         if row:
-            content = kinds.read_post(row[5])
-            entries.append(Entry(*row[:5], content.text, content.mentions, bool(content.files)))
+            position, room, author, created_ms, current, body = row
+            said = kinds.read_post(body)
+            rest = (said.text, said.mentions, bool(said.files))
+            entries.append(Entry(post, position, room, author, created_ms, current, *rest))
     return entries
 
 
 class SearchView:
-    """The index as a `Projection`: see `permesh/store.py`. It stands after the forum's view."""
+    """The index as a `Projection`: see `permesh/store.py`. It stands after the forum's view.
+
+    As with that one, `refresh_authors` is to be called when a repair of a chain changes.
+    """
 
     name = "search"
     version = 1
-
-    def __init__(
-        self, read: Callable[[sqlite3.Cursor, Sequence[bytes]], Sequence[Entry]] = read_entries
-    ) -> None:
-        self._read = read
 
     def reset(self, cursor: sqlite3.Cursor) -> None:
         for statement in _TABLES:
             cursor.execute(statement)
 
     def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002
-        self._refresh(cursor, records)
+        touched = dict.fromkeys(post for record in records for post in _posts(record))
+        # By a charter or a fork an edit may stand or fall that came long before.
+        for record in records:
+            if record.header.kind in (kinds.ROOM, kinds.CHARTER):
+                touched |= _stale(cursor, "room", record.header.room or record.id)
+        for author in {record.header.author for record in records}:
+            if cursor.execute("SELECT 1 FROM forks WHERE author = ?", (author,)).fetchone():
+                touched |= _stale(cursor, "author", author)
+        _refresh(cursor, touched)
 
     def forget(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
-        self._refresh(cursor, records)
+        _refresh(cursor, dict.fromkeys(post for record in records for post in _posts(record)))
 
-    def _refresh(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
-        """Make the index say what the view says of every post that these records touch."""
-        touched = dict.fromkeys(post for record in records for post in _posts(record))
-        if not touched:
-            return
-        now = self._read(cursor, list(touched))
-        for post in touched:
-            row = cursor.execute(
-                "DELETE FROM forum_arrivals WHERE post = ? RETURNING position", (post,)
-            ).fetchone()
-            if row:
-                cursor.execute("DELETE FROM forum_search WHERE rowid = ?", row)
-        cursor.executemany(
-            "INSERT INTO forum_arrivals VALUES (?, ?, ?, ?, ?)",
-            [(one.position, one.post, one.room, one.author, one.created_ms) for one in now],
-        )
-        cursor.executemany(
-            "INSERT INTO forum_search (rowid, text, tags) VALUES (?, ?, ?)",
-            [(one.position, one.text, one.tags()) for one in now],
-        )
+    def refresh_authors(self, cursor: sqlite3.Cursor, agents: Iterable[bytes]) -> None:
+        for agent in agents:
+            _refresh(cursor, _stale(cursor, "author", agent))
 
 
 def _posts(record: Record) -> tuple[bytes, ...]:
@@ -136,6 +132,40 @@ def _posts(record: Record) -> tuple[bytes, ...]:
     if kind == kinds.POST:
         return (record.id,)
     return record.header.parents if kind in (kinds.EDIT, kinds.REMOVAL) else ()
+
+
+def _stale(
+    cursor: sqlite3.Cursor, column: Literal["room", "author"], value: bytes
+) -> dict[bytes, None]:
+    """Posts that say something else than what the index holds."""
+    rows = cursor.execute(
+        "SELECT p.id FROM forum_posts AS p JOIN forum_arrivals AS a ON a.post = p.id"
+        f" WHERE p.{column} = ? AND a.current <> p.current",
+        (value,),
+    )
+    return dict.fromkeys(bytes(row[0]) for row in rows.fetchall())
+
+
+def _refresh(cursor: sqlite3.Cursor, posts: Iterable[bytes]) -> None:
+    """Make the index say what the view says of these posts."""
+    for post in posts:
+        row = cursor.execute(
+            "DELETE FROM forum_arrivals WHERE post = ? RETURNING position", (post,)
+        ).fetchone()
+        if row:
+            cursor.execute("DELETE FROM forum_search WHERE rowid = ?", row)
+    entries = read_entries(cursor, posts)
+    cursor.executemany(
+        "INSERT INTO forum_arrivals VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (one.position, one.post, one.room, one.author, one.created_ms, one.current)
+            for one in entries
+        ],
+    )
+    cursor.executemany(
+        "INSERT INTO forum_search (rowid, text, tags) VALUES (?, ?, ?)",
+        [(one.position, one.text, one.tags()) for one in entries],
+    )
 
 
 @dataclass(frozen=True, slots=True)
