@@ -1,171 +1,447 @@
-"""The forum as a member uses it: make a room, post, read.
+"""The forum as a member uses it: make a room, post, read, moderate.
 
-Owns the way from what a person or an agent asks to records and from views to the API's shapes.
-Must never know how records travel or who is connected.
+Owns the way from what a person or an agent asks to records, and refuses to sign what every member
+would hide. Must never know how records travel or who is connected.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 from permesh import schema
-from permesh.errors import PermeshError
+from permesh.errors import NotFound, PermeshError
 from permesh.p2p.journal import Journal
-from permesh.records import Record
+from permesh.records import NO_ROOM, Record
 from permesh.store import AsyncStore, Store
 
-from . import rules, views
-from .views import PostRow, RoomRow
+from . import charters, compose, finding, kinds, pages, rules, typed, verdicts
+from .batch import read_current
+from .charter import Charter
+from .kinds import Content, Label
+from .reader import Reader
+from .sight import Hidden, Sight
+
+_T = TypeVar("_T")
 
 
 class Forum:
-    """``describe`` gives an agent's number and name (``("AGT-0001", "atlas")``) by its address.
+    """``node.ForumNode``. ``find_agent`` gives an agent's address by a number, a name, an address
+    or the unique beginning of one; None if nobody is called so, or several are.
 
     Every method raises ``PermeshError`` for what a person can mend. The store must have been
-    opened with a `ForumView`.
+    opened with a `ForumView`, and with what the member's own lists need.
     """
 
     def __init__(
         self,
         journal: Journal,
         store: AsyncStore,
+        reader: Reader,
         *,
-        describe: Callable[[bytes], tuple[str, str]],
+        find_agent: Callable[[str], bytes | None],
         now_ms: Callable[[], int],
     ) -> None:
         self._journal = journal
         self._store = store
-        self._describe = describe
+        self._reader = reader
+        self._find_agent = find_agent
         self._now_ms = now_ms
 
-    async def create_room(self, name: str, purpose: str = "") -> schema.Room:
-        body = rules.room_body(name, purpose)
-        await self._check_standing(rules.ROOM)
-        taken = await self._store.read(lambda store: views.has_label(store.connection, name))
-        if taken:
-            raise PermeshError(
-                "room.exists",
-                f"There is a room '{name}' already.",
-                "Post in it, or choose another name.",
-                http_status=409,
+    # -- rooms and charters ----------------------------------------------------------------------
+
+    async def rooms(
+        self, cursor: str | None = None, limit: int = 100, *, followed: bool | None = None
+    ) -> schema.Rooms:
+        def look(sight: Sight) -> schema.Rooms:
+            ids, more = pages.rooms(sight.connection, cursor, limit, followed)
+            return schema.Rooms(items=self._reader.rooms(sight, ids), next_cursor=more)
+
+        return await self._look(look)
+
+    async def room(self, room: str) -> schema.Room:
+        return await self._look(
+            lambda sight: self._reader.show_room(
+                sight.connection, finding.find_room(sight.connection, room)
             )
-        record = await self._journal.append(rules.ROOM, body)
-        (room,) = await self._store.read(
-            lambda store: views.rooms_by_id(store.connection, [record.id])
         )
-        return self._room(room)
 
-    async def post(self, room: str, text: str, reply_to: str | None = None) -> schema.Post:
-        """Write a post; returns once it is durable. ``reply_to`` is an id or a unique prefix."""
-        body = rules.post_body(text)
+    async def create_room(self, room: schema.NewRoom) -> schema.Room:
+        name = typed.room_name(room.name)
+        first = Charter("", stewards=(self._journal.author,))
+        charter = typed.changed_charter(first, room, self._find_agents)
 
-        def look_up(store: Store) -> tuple[bytes, tuple[bytes, ...]]:
-            place = views.find_room(store.connection, room).id
-            if not reply_to:
-                return place, ()
-            return place, (views.find_post(store.connection, place, reply_to),)
+        def look(sight: Sight) -> None:
+            self._require_shown(sight, verdicts.ROOMS)
+            if finding.has_label(sight.connection, name):
+                raise PermeshError(
+                    "room.exists",
+                    f"There is a room '{name}' already.",
+                    "Post in it, or choose another name.",
+                    http_status=409,
+                )
 
-        place, parents = await self._store.read(look_up)
-        await self._check_standing(rules.POST)
-        record = await self._journal.append(rules.POST, body, place, parents)
-        (post,) = await self._store.read(
-            lambda store: views.posts_by_id(store.connection, [record.id])
-        )
-        return self._post(post)
+        await self._look(look)
+        record = await self._journal.append(kinds.ROOM, kinds.room_body(name, charter))
+        return await self._look(lambda sight: self._reader.show_room(sight.connection, record.id))
 
-    async def rooms(self, cursor: str | None = None, limit: int = 100) -> schema.Rooms:
-        items, more = await self._store.read(
-            lambda store: views.rooms(store.connection, cursor, limit)
-        )
-        return schema.Rooms(items=[self._room(item) for item in items], next_cursor=more)
+    async def charters(self, room: str) -> schema.Charters:
+        """Those that count, newest first."""
 
-    async def room(self, reference: str) -> schema.Room:
-        return self._room(
-            await self._store.read(lambda store: views.find_room(store.connection, reference))
-        )
+        def look(sight: Sight) -> schema.Charters:
+            found = finding.find_room(sight.connection, room)
+            versions = charters.counting(sight.connection, found)
+            return schema.Charters(
+                items=[self._reader.charter(sight, found, version[0]) for version in versions]
+            )
+
+        return await self._look(look)
+
+    async def set_charter(self, room: str, charter: schema.NewCharter) -> schema.Charter:
+        def look(sight: Sight) -> tuple[bytes, charters.Version]:
+            found = finding.find_room(sight.connection, room)
+            force = sight.charters.in_force(found)
+            if sight.me not in force.charter.stewards:
+                names = ", ".join(
+                    self._reader.named(one).name for one in force.charter.stewards[:5]
+                )
+                raise PermeshError(
+                    "charter.not_steward",
+                    "Only a steward of the room may change its charter.",
+                    f"Ask one of them: {names}.",
+                    http_status=403,
+                )
+            self._require_shown(sight, verdicts.CHARTERS)
+            return found, force
+
+        place, force = await self._look(look)
+        changed = typed.changed_charter(force.charter, charter, self._find_agents)
+        identity = force.id
+        if changed != force.charter:
+            body = kinds.charter_body(force.number + 1, changed)
+            record = await self._journal.append(kinds.CHARTER, body, place, (force.id,))
+            identity = record.id
+        return await self._look(lambda sight: self._reader.charter(sight, place, identity))
+
+    # -- reading ---------------------------------------------------------------------------------
 
     async def posts(
         self,
         room: str,
         cursor: str | None = None,
         limit: int = 100,
+        order: Literal["asc", "desc"] = "asc",
         *,
-        newest_first: bool = False,
-        thread: str | None = None,
+        hidden: bool = False,
     ) -> schema.Posts:
-        """A page of a room, or of the thread in which the post ``thread`` stands."""
+        def look(sight: Sight) -> schema.Posts:
+            place = finding.find_room(sight.connection, room)
+            newest_first = order == "desc"
+            page = pages.posts(
+                sight, place, cursor, limit, newest_first=newest_first, hidden=hidden
+            )
+            return self._reader.page(sight, page)
 
-        def look_up(store: Store) -> tuple[list[PostRow], str | None]:
-            connection = store.connection
-            place = views.find_room(connection, room).id
-            root = None
-            if thread:
-                root = views.thread_of(connection, views.find_post(connection, place, thread))
-            return views.posts(connection, place, cursor, limit, newest_first, root)
+        return await self._look(look)
 
-        items, more = await self._store.read(look_up)
-        return schema.Posts(items=[self._post(item) for item in items], next_cursor=more)
+    async def thread(
+        self, post: str, cursor: str | None = None, limit: int = 100, *, hidden: bool = False
+    ) -> schema.Posts:
+        def look(sight: Sight) -> schema.Posts:
+            found = finding.find_post(sight.connection, post)
+            return self._reader.page(
+                sight, pages.thread(sight, found, cursor, limit, hidden=hidden)
+            )
+
+        return await self._look(look)
+
+    async def read_post(self, post: str) -> schema.Post:
+        return await self._look(
+            lambda sight: self._post(sight, finding.find_post(sight.connection, post))
+        )
+
+    async def versions(self, post: str) -> schema.Versions:
+        """What it said, oldest first; of a removed one nothing."""
+
+        def look(sight: Sight) -> schema.Versions:
+            found = finding.find_post(sight.connection, post)
+            rows = sight.connection.execute(
+                "SELECT id, created_ms FROM forum_posts WHERE id = ?1 AND NOT removed"
+                " UNION ALL SELECT * FROM (SELECT e.id, e.created_ms FROM forum_edits AS e"
+                "  JOIN forum_posts AS p ON p.id = e.post AND p.author = e.author"
+                "  AND p.room = e.room AND NOT p.removed"
+                "  WHERE e.post = ?1 AND e.hidden = '' ORDER BY e.seq)",
+                (found,),
+            ).fetchall()
+            return schema.Versions(
+                items=[
+                    schema.Version(
+                        id=identity.hex(),
+                        created_ms=created_ms,
+                        text=read_current(sight.connection, identity).text,
+                    )
+                    for identity, created_ms in rows
+                ]
+            )
+
+        return await self._look(look)
+
+    async def forks(self) -> schema.Forks:
+        """Proofs that chains forked: of each record the header, which is what was signed."""
+
+        def look(store: Store) -> schema.Forks:
+            items = []
+            for fork in store.forks():
+                pair = [store.get(identity) for identity in (fork.id_a, fork.id_b)]
+                first, second = (
+                    replace(record, body=None).encode().hex() for record in pair if record
+                )
+                repaired = self._reader.onlooker.repaired(fork.author)
+                items.append(
+                    schema.ForkProof(
+                        author=self._reader.named(fork.author),
+                        seq=fork.seq,
+                        first=first,
+                        second=second,
+                        repaired=repaired.hex() if repaired else "",
+                    )
+                )
+            return schema.Forks(items=items)
+
+        return await self._store.read(look)
 
     async def shown(self, records: Sequence[Record]) -> list[schema.Room | schema.Post]:
-        """What of these records is to be shown, rooms first: for live events."""
-        rooms = [item.id for item in records if item.header.kind == rules.ROOM]
-        posts = [item.id for item in records if item.header.kind == rules.POST]
-        if not rooms and not posts:
-            return []
+        """What of these records is to be told, rooms first: for live events."""
+        return await self._store.read(lambda store: self._reader.shown(store.connection, records))
 
-        def look_up(store: Store) -> tuple[list[RoomRow], list[PostRow]]:
-            return (
-                views.rooms_by_id(store.connection, rooms),
-                views.posts_by_id(store.connection, posts),
+    # -- writing ---------------------------------------------------------------------------------
+
+    async def post(self, room: str, post: schema.NewPost) -> schema.Post:
+        """Write a post; returns once it is durable."""
+        text = typed.post_text(post.text, has_files=bool(post.attachments))
+        files = tuple(typed.file(one, self._reader.stored(one.hash)) for one in post.attachments)
+        mentions = compose.mentions(text, self._find_agent)
+
+        def look(sight: Sight) -> tuple[bytes, tuple[bytes, ...], bytes]:
+            connection = sight.connection
+            place = finding.find_room(connection, room)
+            parents = (
+                (finding.find_parent(connection, place, post.reply_to),) if post.reply_to else ()
             )
+            quoted = list(dict.fromkeys(finding.find_post(connection, q) for q in post.quotes))
+            quotation = "".join(self._quotation(sight, one) for one in quoted)
+            content = Content(quotation + text, b"", tuple(quoted), mentions, files)
+            return place, parents, self._body(sight, verdicts.POSTS, place, content)
 
-        found_rooms, found_posts = await self._store.read(look_up)
-        return [*map(self._room, found_rooms), *map(self._post, found_posts)]
+        place, parents, body = await self._look(look)
+        record = await self._journal.append(kinds.POST, body, place, parents)
+        return await self._look(lambda sight: self._post(sight, record.id))
 
-    async def _check_standing(self, kind: str) -> None:
-        """Refuse what every member would hide, rather than sign it."""
-        author, now = self._journal.author, self._now_ms()
-        why = await self._store.read(
-            lambda store: views.would_hide(store.connection, author, kind, now)
-        )
-        if why == rules.HIDDEN_FORK:
+    async def edit(self, post: str, text: schema.NewText) -> schema.Post:
+        """Only the text changes; whom it mentions is found anew."""
+
+        def look(sight: Sight) -> tuple[bytes, bytes, bytes | None]:
+            found, place = self._own(sight, post)
+            before = self._content(sight, found)
+            said = typed.post_text(text.text, has_files=bool(before.files))
+            if said == before.text:
+                return found, place, None
+            mentions = compose.mentions(said, self._find_agent)
+            content = replace(before, text=said, mentions=mentions)
+            return found, place, self._body(sight, verdicts.EDITS, place, content)
+
+        found, place, body = await self._look(look)
+        if body is not None:
+            await self._journal.append(kinds.EDIT, body, place, (found,))
+        return await self._look(lambda sight: self._post(sight, found))
+
+    async def remove(self, post: str) -> schema.Removed:
+        """Take a post and its edits back; what each member holds of them loses its body."""
+
+        def look(sight: Sight) -> tuple[bytes, bytes, list[bytes]]:
+            found, place = self._own(sight, post)
+            (removed,) = sight.connection.execute(
+                "SELECT removed FROM forum_posts WHERE id = ?", (found,)
+            ).fetchone()
+            edits = sight.connection.execute(
+                "SELECT id FROM forum_edits WHERE post = ? AND author = ? ORDER BY seq",
+                (found, sight.me),
+            ).fetchall()
+            return found, place, [*([] if removed else [found]), *(row[0] for row in edits)]
+
+        found, place, ids = await self._look(look)
+        edits = [identity for identity in ids if identity != found]
+        step = kinds.MAX_REMOVED - 1
+        for start in range(0, len(edits) or len(ids), step):
+            body = kinds.removal_body((found, *edits[start : start + step]))
+            await self._journal.append(kinds.REMOVAL, body, place, (found,))
+        return schema.Removed(id=found.hex(), records=len(ids))
+
+    async def react(self, post: str, reaction: schema.NewReaction) -> schema.Post:
+        emoji = typed.emoji(reaction.emoji)
+
+        def look(sight: Sight) -> tuple[bytes, bytes, bool]:
+            found = finding.find_post(sight.connection, post)
+            self._content(sight, found)
+            self._require_shown(sight, verdicts.REACTIONS)
+            was = sight.connection.execute(
+                "SELECT is_on FROM forum_reactions WHERE post = ? AND author = ? AND emoji = ?"
+                " AND hidden = '' ORDER BY seq DESC LIMIT 1",
+                (found, sight.me, emoji),
+            ).fetchone()
+            is_on = was is not None and bool(was[0])
+            return found, _room_of(sight.connection, found), is_on
+
+        found, place, is_on = await self._look(look)
+        if is_on != reaction.on:
+            body = kinds.reaction_body(emoji, reaction.on)
+            await self._journal.append(kinds.REACTION, body, place, (found,))
+        return await self._look(lambda sight: self._post(sight, found))
+
+    # -- labels ----------------------------------------------------------------------------------
+
+    async def labels(self, post: str) -> schema.Labels:
+        def look(sight: Sight) -> schema.Labels:
+            found = finding.find_post(sight.connection, post)
+            rows = sight.labels([found])
+            return schema.Labels(items=[self._reader.label(sight, row) for row in rows])
+
+        return await self._look(look)
+
+    async def label_post(self, post: str, label: schema.NewLabel) -> schema.Label:
+        reason = typed.reason(label.reason)
+
+        def look(sight: Sight) -> tuple[bytes, bytes]:
+            found = finding.find_post(sight.connection, post)
+            self._require_shown(sight, verdicts.LABELS)
+            return found, _room_of(sight.connection, found)
+
+        found, place = await self._look(look)
+        return await self._label(Label(False, found, label.value, label.on, reason), place)
+
+    async def label_member(self, agent: str, label: schema.NewLabel) -> schema.Label:
+        """In no room: it counts wherever this member is a steward, and for who goes by it."""
+        reason = typed.reason(label.reason)
+        (found,) = self._find_agents([agent])
+        await self._look(lambda sight: self._require_shown(sight, verdicts.LABELS))
+        return await self._label(Label(True, found, label.value, label.on, reason), NO_ROOM)
+
+    async def _label(self, label: Label, room: bytes) -> schema.Label:
+        parents = () if label.is_agent else (label.target,)
+        record = await self._journal.append(kinds.LABEL, kinds.label_body(label), room, parents)
+
+        def look(sight: Sight) -> schema.Label:
+            rows = sight.labels([label.target])
+            return self._reader.label(sight, next(row for row in rows if row.id == record.id))
+
+        return await self._look(look)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    async def _look(self, look: Callable[[Sight], _T]) -> _T:
+        return await self._store.read(lambda store: look(self._reader.sight(store.connection)))
+
+    def _post(self, sight: Sight, post: bytes) -> schema.Post:
+        (shown,) = self._reader.posts(sight, [post], sight.hidden([post]))
+        return shown
+
+    def _body(self, sight: Sight, table: str, room: bytes, content: Content) -> bytes:
+        """Of a post or an edit under the charter in force, unless it would be hidden."""
+        body = typed.post_body(replace(content, charter=sight.charters.in_force(room).id))
+        size = len(content.text.encode())
+        self._require_shown(sight, table, room, size, content.largest_file)
+        return body
+
+    def _own(self, sight: Sight, post: str) -> tuple[bytes, bytes]:
+        """A post of this member, and its room; raises ``post.not_yours``."""
+        found = finding.find_post(sight.connection, post)
+        author, room = sight.connection.execute(
+            "SELECT author, room FROM forum_posts WHERE id = ?", (found,)
+        ).fetchone()
+        if author != sight.me:
             raise PermeshError(
-                "forum.frozen",
-                "Your chain of records has forked, so members no longer show what you write.",
-                "Find out who else signs with this home's keys.",
+                "post.not_yours",
+                "Only its author may change or remove a post.",
+                "Answer it, or label it.",
+                http_status=403,
+            )
+        return found, room
+
+    def _content(self, sight: Sight, post: bytes) -> Content:
+        """What a post says now; raises ``post.removed``."""
+        current, removed = sight.connection.execute(
+            "SELECT current, removed FROM forum_posts WHERE id = ?", (post,)
+        ).fetchone()
+        if removed:
+            raise PermeshError(
+                "post.removed",
+                "Its author has removed this post.",
+                "There is nothing left of it to change, quote or react to.",
                 http_status=409,
             )
-        if why == rules.HIDDEN_RATE:
-            raise PermeshError(
-                "forum.rate",
-                f"You are over the quota of {rules.POSTS_PER_SPAN} posts and "
-                f"{rules.ROOMS_PER_SPAN} rooms an hour.",
-                "Go on in the next hour.",
-                http_status=429,
-            )
+        return read_current(sight.connection, current)
 
-    def _room(self, row: RoomRow) -> schema.Room:
-        return schema.Room(
-            id=row.id.hex(),
-            name=row.label,
-            purpose=row.purpose,
-            creator="0x" + row.author.hex(),
-            created_ms=row.created_ms,
-            posts=row.posts,
-            last_post_ms=row.last_post_ms,
-        )
+    def _quotation(self, sight: Sight, post: bytes) -> str:
+        text = self._content(sight, post).text
+        (author,) = sight.connection.execute(
+            "SELECT author FROM forum_posts WHERE id = ?", (post,)
+        ).fetchone()
+        number, name = self._reader.describe(author)
+        return compose.quotation(name, number, text)
 
-    def _post(self, row: PostRow) -> schema.Post:
-        number, name = self._describe(row.author)
-        return schema.Post(
-            id=row.id.hex(),
-            room=row.room.hex(),
-            room_name=row.room_label,
-            author="0x" + row.author.hex(),
-            author_number=number,
-            author_name=name,
-            reply_to=row.reply_to.hex() if row.reply_to else None,
-            created_ms=row.created_ms,
-            received_ms=row.received_ms,
-            text=row.text,
+    def _find_agents(self, references: Sequence[str]) -> tuple[bytes, ...]:
+        found = []
+        for reference in references:
+            agent = self._find_agent(reference)
+            if agent is None:
+                raise NotFound(
+                    "members.unknown",
+                    f"'{reference[:64]}' names nobody, or more than one.",
+                    "See who is here with: permesh members",
+                )
+            found.append(agent)
+        return tuple(found)
+
+    def _require_shown(
+        self,
+        sight: Sight,
+        table: str,
+        room: bytes | None = None,
+        text_bytes: int = 0,
+        file_bytes: int = 0,
+    ) -> None:
+        """Refuse what every member would hide, rather than sign it."""
+        now_ms = self._now_ms()
+        hidden = sight.would_hide(table, now_ms, room, text_bytes, file_bytes)
+        if hidden is not None:
+            label = self._reader.room_name(sight.connection, room) if room else ""
+            raise _refusal(hidden, self._reader.why(hidden, label))
+
+
+def _room_of(connection: sqlite3.Connection, post: bytes) -> bytes:
+    (room,) = connection.execute("SELECT room FROM forum_posts WHERE id = ?", (post,)).fetchone()
+    return bytes(room)
+
+
+def _refusal(hidden: Hidden, why: str) -> PermeshError:
+    if hidden.code == rules.FORK:
+        return PermeshError(
+            "forum.frozen",
+            "Your chain of records has forked, so members no longer show what you write.",
+            "Find out who else signs with this home's keys; your owner can repair the chain.",
+            http_status=409,
         )
+    if hidden.code == rules.RATE:
+        return PermeshError(
+            "forum.rate",
+            f"You are over the quota of {rules.POSTS_PER_SPAN} posts and "
+            f"{rules.ROOMS_PER_SPAN} rooms an hour.",
+            "Go on in the next hour.",
+            http_status=429,
+        )
+    return PermeshError(
+        "forum.rule", why, "Keep to it, or ask a steward of the room to change it.",
+        http_status=403,
+    )  # fmt: skip
