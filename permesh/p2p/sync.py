@@ -373,7 +373,7 @@ class Asker:
         most = max(own.count, theirs.count)
         small = theirs.count <= limits.LISTED_UP_TO or own.count == 0
         apart = abs(own.count - theirs.count) > limits.LISTED_ABOVE * most
-        listed = (small or apart) and most <= limits.PAGE_IDS
+        listed = (small or apart) and most < limits.PAGE_IDS  # a full list may be cut off
         self._differed = True
         self._left = self._left or len(self._parts) == self._parts.maxlen
         # Sixteen sums weigh as much as nine ids. Nobody has more ids than that at the last digit.
@@ -416,7 +416,7 @@ class Asker:
             if part.listed:
                 here, there = set(own), set(theirs)
                 lacking += [item for item in theirs if item not in here]  # type: ignore[misc]
-                if len(theirs) < limits.PAGE_IDS:  # otherwise the list may be cut off
+                if len(theirs) < limits.PAGE_IDS:
                     self._surplus.extend(item for item in own if item not in there)  # type: ignore[misc]
             else:
                 for digit, mine, other in zip(DIGITS, own, theirs, strict=True):

@@ -12,11 +12,11 @@ from permesh.errors import Refused
 from permesh.p2p import limits
 from permesh.p2p.intake import Intake
 from permesh.records import Record
-from tests.simulator import START_MS, Author, CheapRoster
+from tests.simulator import CREDENTIAL, REMOVAL, REMOVALS, START_MS, Author, CheapRoster
 
 
 def door(roster: CheapRoster | None = None) -> Intake:
-    return Intake(roster or CheapRoster(), no_format)
+    return Intake(roster or CheapRoster(), no_format, REMOVALS)
 
 
 def no_format(_record: Record) -> None:
@@ -116,12 +116,117 @@ def test_the_pool_is_bounded_in_bytes() -> None:
     assert limits.LATER_BYTES - 80_000 <= held <= limits.LATER_BYTES
 
 
+# -- records without their bodies ------------------------------------------------------------------
+
+ROOM = b"r" * 32
+
+
+def bare(record: Record, removal: Record | None = None) -> list[Any]:
+    """The record as it travels without its body."""
+    return [record.header_bytes, record.signature, removal and removal.to_wire()]
+
+
+def taking(author: Author, *targets: Record, **fields: Any) -> Record:
+    """What takes the records back, if nothing is said otherwise."""
+    values = {"kind": REMOVAL, "room": ROOM, "parents": tuple(t.id for t in targets), **fields}
+    return author.write(b"taken back", **values)
+
+
 def test_a_record_without_its_body_is_refused() -> None:
     note = Author("a").write()
     with pytest.raises(Refused) as caught:
-        door().open([note.header_bytes, note.signature, None])
+        door().open(bare(note))
     assert caught.value.code == "record.body_missing"
     assert door().open(note.to_wire()) == note
+
+
+def test_a_record_whose_author_took_it_back_is_whole_without_its_body() -> None:
+    author = Author("a")
+    note = author.write(b"secret", room=ROOM)
+    removal = taking(author, note)
+    record = door().open(bare(note, removal))
+    assert (record.id, record.body, record.removal) == (note.id, None, removal)
+    intake = door()
+    assert not intake.judge(record, "peer", START_MS)  # a credential is awaited, as for any other
+    intake = door(CheapRoster([author.credential()]))
+    assert intake.judge(record, "peer", START_MS)
+
+
+@pytest.mark.parametrize(
+    "removal",
+    [
+        lambda _author, note: taking(Author("b"), note),  # another author's
+        lambda author, note: taking(author, note, room=b"s" * 32),  # of another room
+        lambda author, note: taking(author, note, room=b""),
+        lambda author, note: taking(author, note, mesh=b"m" * 32),  # of another mesh
+        lambda author, note: taking(author, note, kind="test.note"),  # of another kind
+        lambda author, _note: taking(author, author.write()),  # of another record
+        lambda author, _note: taking(author),
+    ],
+)
+def test_a_body_is_missed_unless_its_own_author_took_it_back(removal: Any) -> None:
+    author = Author("a")
+    note = author.write(room=ROOM)
+    with pytest.raises(Refused) as caught:
+        door().open(bare(note, removal(author, note)))
+    assert caught.value.code == "record.body_missing"
+
+
+@pytest.mark.parametrize("kind", [CREDENTIAL, "identity.request", "forum.room", REMOVAL])
+def test_what_nobody_may_take_back_comes_with_its_body(kind: str) -> None:
+    author = Author("a")
+    record = author.write(b"needed", kind, ROOM)
+    with pytest.raises(Refused) as caught:
+        door().open(bare(record, taking(author, record)))
+    assert caught.value.code == "record.body_missing"
+    with pytest.raises(Refused):  # where nothing may be taken back, nothing is
+        Intake(CheapRoster(), no_format).open(bare(author.write(), taking(author, record)))
+
+
+def test_a_removal_comes_with_its_own_body() -> None:
+    author = Author("a")
+    note = author.write(room=ROOM)
+    removal = taking(author, note)
+    wire = bare(note, removal)
+    for rest in (None, bare(removal), 7, b""):
+        wire[2] = [removal.header_bytes, removal.signature, rest]
+        with pytest.raises(Refused):
+            door().open(wire)
+    deep = note.to_wire()
+    for _ in range(20):
+        deep = [note.header_bytes, note.signature, deep]
+    with pytest.raises(Refused):
+        door().open(deep)
+
+
+def test_both_signatures_are_checked() -> None:
+    author = Author("a")
+    note = author.write(room=ROOM)
+    removal = taking(author, note)
+    intake = door(CheapRoster([author.credential()]))
+    forged = [removal.header_bytes, bytes(64), removal.body]
+    record = intake.open([note.header_bytes, note.signature, forged])
+    assert refusal(intake, record) == "record.signature"
+    record = intake.open([note.header_bytes, bytes(64), removal.to_wire()])
+    assert refusal(intake, record) == "record.signature"
+    assert intake.waiting == 0
+
+
+def test_the_removals_format_is_checked_and_nothing_is_asked_of_a_body_that_is_gone() -> None:
+    checked: list[Record] = []
+
+    def check(record: Record) -> None:
+        checked.append(record)
+        if record.body == b"odd":
+            raise Refused("forum.removal", "Not in form.")
+
+    author = Author("a")
+    note = author.write(room=ROOM)
+    good, odd = taking(author, note), author.write(b"odd", REMOVAL, ROOM, parents=(note.id,))
+    intake = Intake(CheapRoster([author.credential()]), check, REMOVALS)
+    assert intake.judge(intake.open(bare(note, good)), "peer", START_MS)
+    assert refusal(intake, intake.open(bare(note, odd))) == "forum.removal"
+    assert checked == [good, odd]
 
 
 @settings(max_examples=60, deadline=None)

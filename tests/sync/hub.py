@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -95,6 +96,8 @@ class Member:
         self.published: list[bytes] = []
         self.offers: list[bytes] = []
         self.rooms: dict[bytes, int] = {}  # followed, each from a day on
+        self.read_rooms: Callable[[sqlite3.Connection], Mapping[bytes, int]]
+        self.read_rooms = lambda _connection: dict(self.rooms)
         self.offered: list[tuple[str, bytes]] = []
         self.told = self.events.told
         self.replication = Replication(
@@ -108,7 +111,7 @@ class Member:
             check_format=lambda _record: None,
             author=self.address,
             removals=REMOVALS,
-            rooms=lambda _connection: self.rooms,
+            rooms=lambda connection: self.read_rooms(connection),
             offers=lambda: self.offers,
             on_offer=lambda peer_id, blob: self.offered.append((peer_id, blob)),
         )
