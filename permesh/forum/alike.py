@@ -82,14 +82,12 @@ def fold(posts: Sequence[Line]) -> dict[bytes, bytes]:
     That post comes before it and folds into none itself. What is not in ``posts`` is not seen, so
     a page folds within itself.
     """
-    folded = _duplicates(posts)
-    for post, first in _floods(posts).items():
-        folded.setdefault(post, first)
+    folded = _floods(posts) | _duplicates(posts)
     return {post: _end(folded, first) for post, first in folded.items()}
 
 
 def _end(folded: dict[bytes, bytes], post: bytes) -> bytes:
-    # A first of a flood may be a duplicate, whose own first may stand in an earlier flood.
+    # What a post folds into may be of a flood that began before, or a duplicate itself.
     while post in folded:
         post = folded[post]
     return post
@@ -153,20 +151,16 @@ def _floods(posts: Sequence[Line]) -> dict[bytes, bytes]:
     folded: dict[bytes, bytes] = {}
     run: list[Line] = []
     inside: set[bytes] = set()  # ids of the run
-    first = 0  # of the flood that goes on, or the next that may begin
-    reached = 0  # posts of the run up to here stand in that flood
     for post in posts:
         if not run or not _goes_on(run[0], inside, post):
-            run, inside, first, reached = [], set(), 0, 0
+            run, inside = [], set()
         run.append(post)
         inside.add(post.id)
-        start = len(run) - 1 - FLOOD_POSTS
-        if start < 0 or post.created_ms - run[start].created_ms > FLOOD_MS:
-            continue
-        if start >= reached:
-            first = reached = start
-        folded.update((one.id, run[first].id) for one in run[max(reached, first + 1) :])
-        reached = len(run)
+        last = run[-1 - FLOOD_POSTS :]
+        if len(last) > FLOOD_POSTS and post.created_ms - last[0].created_ms <= FLOOD_MS:
+            # Of a flood that goes on, all but the newest of these are folded already.
+            for one in last[1:]:
+                folded.setdefault(one.id, last[0].id)
     return folded
 
 

@@ -1,7 +1,7 @@
 """What concerns this member: mentions, answers, quotes and reactions, and its own hidden posts.
 
 Owns the table `forum_inbox`, which is kept up from the forum's view, and its pages. Must never
-decide what is hidden by labels: it is given a function that does.
+decide what is hidden: that is `sight.py`.
 
 The order is that of arrival. Each record stands in it once: what answers a post of this member and
 mentions it too is an answer. What an edit takes back is no longer there; what an edit adds arrives
@@ -11,24 +11,23 @@ with the edit.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from heapq import merge
-from itertools import islice
 from typing import Literal
 
 from permesh.records import Record
 
 from . import kinds, marks, rules
+from .sight import Sight
 
 Kind = Literal["mention", "reply", "reaction", "quote", "hidden"]
 
+# Of a member's own posts, those that are looked at for what is hidden.
+MAX_OWN = 1_000
 _BATCH = 100
 _LATEST = 2**63 - 1
-
-_HIDING = ", ".join(f"'{value}'" for value in rules.HIDING)
-_UNHEARD = "SELECT agent FROM judgements WHERE heard > 0"
 
 
 class InboxView:
@@ -121,7 +120,7 @@ class InboxView:
         row = cursor.execute(
             "SELECT l.target, l.author FROM forum_labels AS l"
             " JOIN forum_posts AS p ON p.id = l.target AND p.author = ?1"
-            f" WHERE l.id = ?2 AND l.is_on AND l.value IN ({_HIDING}) AND l.author <> ?1",
+            f" WHERE l.id = ?2 AND l.is_on AND l.value IN {rules.HIDING} AND l.author <> ?1",
             (self._me, record),
         ).fetchone()
         if row:
@@ -141,7 +140,7 @@ def _insert(cursor: sqlite3.Cursor, kind: str, record: bytes, post: bytes, autho
 @dataclass(frozen=True, slots=True)
 class Item:
     """``post`` is the one to show: that of another, or, of a reaction and of what is hidden, this
-    member's own. ``emoji`` is a reaction's."""
+    member's own. ``author`` is whose act it was; ``emoji`` is a reaction's."""
 
     position: int
     kind: Kind
@@ -159,76 +158,76 @@ class Page:
     below: int | None
 
 
-Labelled = Callable[[sqlite3.Connection, Sequence[bytes]], Collection[bytes]]
-
-
-def page(
-    connection: sqlite3.Connection,
-    *,
-    me: bytes,
-    labelled: Labelled,
-    limit: int,
-    below: int | None = None,
-    unread: bool = False,
-) -> Page:
-    """Newest first. ``labelled`` says which of some posts are hidden by labels that count here."""
-    above = marks.mark_of(connection, marks.INBOX) if unread else -1
+def page(sight: Sight, *, limit: int, below: int | None = None, unread: bool = False) -> Page:
+    """Newest first, of what this member sees."""
+    above = marks.mark_of(sight.connection, marks.INBOX) if unread else -1
+    below = _LATEST if below is None else below
     items: list[Item] = []
-    rows = _rows(connection, me, above, _LATEST if below is None else below)
-    with closing(rows):
-        while batch := list(islice(rows, _BATCH)):
-            hidden = set(labelled(connection, [one.post for one in batch]))
-            for one in batch:
-                if not _is_there(one, me, hidden):
-                    continue
-                if len(items) == limit:
-                    return Page(items, items[-1].position)
-                items.append(one)
+    with closing(_rows(sight, above, below)) as received:
+        own = _own_hidden(sight, above, below)
+        for one in merge(received, own, key=lambda item: -item.position):
+            if len(items) == limit:
+                return Page(items, items[-1].position)
+            items.append(one)
     return Page(items, None)
 
 
-def count_unread(connection: sqlite3.Connection, *, me: bytes, labelled: Labelled) -> int:
+def count_unread(sight: Sight) -> int:
     """At most `marks.MAX_COUNTED`."""
-    counted = page(connection, me=me, labelled=labelled, limit=marks.MAX_COUNTED, unread=True)
-    return len(counted.items)
+    return len(page(sight, limit=marks.MAX_COUNTED, unread=True).items)
 
 
-def _is_there(item: Item, me: bytes, hidden: set[bytes]) -> bool:
-    """A label of someone who does not count here hides nothing; what rules hide is its author's."""
-    if item.kind == "hidden":
-        return item.author == me or item.post in hidden
-    return item.kind == "reaction" or item.post not in hidden
+def _rows(sight: Sight, above: int, below: int) -> Generator[Item, None, None]:
+    """What others did, without what is taken back, removed, or hidden from this member."""
+    with closing(
+        sight.connection.execute(
+            "SELECT i.position, i.kind, i.post, i.author, r.received_ms,"
+            " coalesce((SELECT emoji FROM forum_reactions AS f WHERE f.id = i.record), '')"
+            " FROM forum_inbox AS i CROSS JOIN forum_posts AS p ON p.id = i.post"
+            " CROSS JOIN records AS r ON r.position = i.position"
+            " WHERE i.position > ?1 AND i.position < ?2 AND NOT p.removed"
+            " AND i.author NOT IN (SELECT agent FROM judgements WHERE heard > 0)"
+            " AND CASE i.kind"
+            "  WHEN 'reaction' THEN EXISTS (SELECT 1 FROM forum_reactions AS f"
+            "   WHERE f.id = i.record AND f.hidden = '' AND NOT EXISTS ("
+            "    SELECT 1 FROM forum_reactions AS g WHERE g.post = f.post AND g.author = f.author"
+            "    AND g.emoji = f.emoji AND g.hidden = '' AND g.seq > f.seq))"
+            "  WHEN 'mention' THEN EXISTS (SELECT 1 FROM forum_mentions AS m"
+            "   WHERE m.agent = ?3 AND m.post = p.id)"
+            "  WHEN 'quote' THEN EXISTS (SELECT 1 FROM forum_quotes AS q"
+            "   JOIN forum_posts AS o ON o.id = q.quoted WHERE q.post = p.id AND o.author = ?3)"
+            "  ELSE 1 END ORDER BY i.position DESC",
+            (above, below, sight.me),
+        )
+    ) as rows:
+        while batch := [Item(*row) for row in rows.fetchmany(_BATCH)]:
+            hidden = sight.hidden([one.post for one in batch])
+            for one in batch:
+                why = hidden.get(one.post)
+                if one.kind == "hidden":
+                    # A label of someone who does not count here hides nothing.
+                    if why and why.label and why.label.author == one.author:
+                        yield one
+                elif one.kind == "reaction" or why is None:
+                    yield one
 
 
-def _rows(
-    connection: sqlite3.Connection, me: bytes, above: int, below: int
-) -> Generator[Item, None, None]:
-    received = connection.execute(
-        "SELECT i.position, i.kind, i.post, i.author, r.received_ms,"
-        " coalesce((SELECT emoji FROM forum_reactions AS f WHERE f.id = i.record), '')"
-        " FROM forum_inbox AS i CROSS JOIN forum_posts AS p ON p.id = i.post"
-        " CROSS JOIN records AS r ON r.position = i.position"
-        " WHERE i.position > ?1 AND i.position < ?2 AND NOT p.removed"
-        f" AND i.author NOT IN ({_UNHEARD}) AND CASE i.kind"
-        "  WHEN 'hidden' THEN p.hidden = ''"
-        "  WHEN 'reaction' THEN EXISTS (SELECT 1 FROM forum_reactions AS f WHERE f.id = i.record"
-        "   AND f.hidden = '' AND NOT EXISTS (SELECT 1 FROM forum_reactions AS g"
-        "    WHERE g.post = f.post AND g.author = f.author AND g.emoji = f.emoji AND g.hidden = ''"
-        "    AND g.seq > f.seq))"
-        "  WHEN 'mention' THEN p.hidden = '' AND EXISTS (SELECT 1 FROM forum_mentions AS m"
-        "   WHERE m.agent = ?3 AND m.post = p.id)"
-        "  WHEN 'quote' THEN p.hidden = '' AND EXISTS (SELECT 1 FROM forum_quotes AS q"
-        "   JOIN forum_posts AS o ON o.id = q.quoted WHERE q.post = p.id AND o.author = ?3)"
-        "  ELSE p.hidden = '' END ORDER BY i.position DESC",
-        (above, below, me),
-    )
-    own = connection.execute(
-        "SELECT r.position, 'hidden', p.id, p.author, r.received_ms, '' FROM forum_posts AS p"
-        " JOIN records AS r ON r.id = p.id"
-        " WHERE p.author = ? AND p.hidden <> '' AND NOT p.removed AND r.position > ?"
-        " AND r.position < ? ORDER BY r.position DESC",
-        (me, above, below),
-    )
-    with closing(received), closing(own):
-        for row in merge(received, own, key=lambda row: -row[0]):
-            yield Item(*row)
+def _own_hidden(sight: Sight, above: int, below: int) -> list[Item]:
+    """Of this member's last posts those that are hidden, but for labels of a post: these are told
+    when the label comes."""
+    rows = {
+        row[1]: row
+        for row in sight.connection.execute(
+            "SELECT position, id, received_ms FROM records WHERE author = ? AND kind = ?"
+            " AND body IS NOT NULL ORDER BY seq DESC LIMIT ?",
+            (sight.me, kinds.POST, MAX_OWN),
+        )
+        if above < row[0] < below
+    }
+    hidden = sight.hidden(list(rows))
+    items = [
+        Item(rows[post][0], "hidden", post, sight.me, rows[post][2])
+        for post, why in hidden.items()
+        if why.label is None or why.label.target != post
+    ]
+    return sorted(items, key=lambda item: -item.position)

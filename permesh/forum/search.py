@@ -26,7 +26,9 @@ from . import kinds
 from .query import ALL, Filter, Query
 
 # Shown or not, no more is looked at for one page; it may end early, with a place to go on from.
+# Of what a thread or a label rules out only the position is looked at.
 MAX_EXAMINED = 10_000
+MAX_SCANNED = 200_000
 _BATCH = 250
 _LATEST = 2**63 - 1
 
@@ -185,13 +187,16 @@ def search(
     keep: Callable[[Sequence[bytes]], Collection[bytes]],
     limit: int,
     below: int | None = None,
+    thread: bytes | None = None,
 ) -> Found:
     """``tag_of`` gives the token of a filter; ``keep`` says which of some posts, given by id, are
-    to be found: those that are shown, and fit the query's thread and labels."""
-    first, last = _span(connection, query)
+    to be found: those that are shown, and fit the query's thread and labels. ``thread`` is the id
+    of that thread's first post, if it is known."""
+    among = _among(connection, query, thread)
+    first, last = _span(connection, query, among)
     last = min(last, _LATEST if below is None else below - 1)
     found: list[bytes] = []
-    examined = 0
+    scanned = examined = 0
     with closing(
         connection.execute(
             "SELECT rowid FROM forum_search WHERE forum_search MATCH ? AND rowid BETWEEN ? AND ?"
@@ -200,40 +205,66 @@ def search(
         )
     ) as rows:
         while batch := [row[0] for row in rows.fetchmany(_BATCH)]:
-            posts = _in_time(connection, query, batch)
-            kept = keep(list(posts.values()))
-            for position in batch:
-                post = posts.get(position)
-                if post is None or post not in kept:
+            possible = [position for position in batch if among is None or position in among]
+            posts = _in_time(connection, query, possible)
+            kept = keep(list(posts.values())) if posts else ()
+            for position, post in posts.items():
+                if post not in kept:
                     continue
                 if len(found) == limit:
                     return Found(found, position + 1)
                 found.append(post)
-            examined += len(batch)
-            if examined >= MAX_EXAMINED:
+            scanned, examined = scanned + len(batch), examined + len(possible)
+            if examined >= MAX_EXAMINED or scanned >= MAX_SCANNED:
                 return Found(found, batch[-1])
     return Found(found, None)
 
 
-def _span(connection: sqlite3.Connection, query: Query) -> tuple[int, int]:
-    """The first and last positions at which a post of the query's dates stands."""
-    if query.after_ms is None and query.before_ms is None:
-        return 0, _LATEST
-    first, last = connection.execute(
-        "SELECT min(position), max(position) FROM forum_arrivals"
-        " WHERE created_ms >= ? AND created_ms < ?",
-        _dates(query),
-    ).fetchone()
-    return (0, -1) if first is None else (first, last)
+def _among(connection: sqlite3.Connection, query: Query, thread: bytes | None) -> set[int] | None:
+    """The positions of posts that a thread or labels allow; None if any may be found."""
+    allowed = []
+    if thread is not None:
+        allowed.append(
+            "SELECT a.position FROM forum_posts AS p JOIN forum_arrivals AS a ON a.post = p.id"
+            " WHERE p.thread = ?"
+        )
+    values = [value for value, wanted in query.labels if wanted]
+    for _ in values:
+        allowed.append(
+            "SELECT a.position FROM forum_labels AS l JOIN forum_arrivals AS a ON a.post = l.target"
+            " WHERE l.value = ? AND l.is_on"
+        )
+    if not allowed:
+        return None
+    rows = connection.execute(
+        " INTERSECT ".join(allowed), [*([thread] if thread is not None else []), *values]
+    )
+    return {row[0] for row in rows}
+
+
+def _span(connection: sqlite3.Connection, query: Query, among: set[int] | None) -> tuple[int, int]:
+    """Between which positions a post of the query's dates, and of these positions, stands."""
+    first, last = 0, _LATEST
+    if among is not None:
+        first, last = min(among, default=0), max(among, default=-1)
+    if query.after_ms is not None or query.before_ms is not None:
+        low, high = connection.execute(
+            "SELECT min(position), max(position) FROM forum_arrivals"
+            " WHERE created_ms >= ? AND created_ms < ?",
+            _dates(query),
+        ).fetchone()
+        first, last = (0, -1) if low is None else (max(first, low), min(last, high))
+    return first, last
 
 
 def _in_time(
-    connection: sqlite3.Connection, query: Query, positions: list[int]
+    connection: sqlite3.Connection, query: Query, positions: Sequence[int]
 ) -> dict[int, bytes]:
+    """By position, the newest first."""
     marks = ",".join("?" * len(positions))
     rows = connection.execute(
         f"SELECT position, post FROM forum_arrivals WHERE position IN ({marks})"
-        " AND created_ms >= ? AND created_ms < ?",
+        " AND created_ms >= ? AND created_ms < ? ORDER BY position DESC",
         (*positions, *_dates(query)),
     )
     return {position: bytes(post) for position, post in rows}

@@ -9,28 +9,21 @@ from permesh.forum import kinds
 from permesh.forum.charter import Charter
 from permesh.forum.inbox import InboxView
 from permesh.forum.kinds import Content, Label
-from permesh.forum.local_tables import LOCAL_TABLES
 from permesh.forum.search import SearchView
 from permesh.forum.views import ForumView
 from permesh.records import Record
-from permesh.store import Store
+from permesh.store import Projection, Store
 from tests.simulator import Author, address
 
 ME = address("me")
 
 
 def open_store(path: Path, me: bytes = ME) -> Store:
-    store = Store(path, [ForumView(), SearchView(), InboxView(me)], removals=kinds.REMOVALS)
-    add_local_tables(store)
-    return store
+    return Store(path, views(me), removals=kinds.REMOVALS)
 
 
-def add_local_tables(store: Store) -> None:
-    """Unless the database's migrations have made them."""
-    if not store.connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE name = 'follows'"
-    ).fetchone():
-        store.connection.executescript(LOCAL_TABLES)
+def views(me: bytes = ME) -> list[Projection]:
+    return [ForumView(), SearchView(), InboxView(me)]
 
 
 def room(author: Author, name: str = "lobby", **fields: Any) -> Record:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from permesh.database import Database
 from permesh.errors import PermeshError
 from permesh.forum import drafts
 from permesh.forum.drafts import Draft, load, save
-from permesh.forum.local_tables import LOCAL_TABLES
 
 ROOM, POST = b"r" * 32, b"p" * 32
 
 
 @pytest.fixture
-def connection() -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
-        opened.executescript(LOCAL_TABLES)
-        yield opened
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(Database(tmp_path / "permesh.db")) as database:
+        yield database.connection
 
 
 def test_there_is_one_draft_for_each_place_the_last_changed_first(

@@ -5,24 +5,24 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from permesh.database import Database
 from permesh.errors import PermeshError
 from permesh.forum import following
 from permesh.forum.following import Followed, Keep, appear, follow, followed, plan_floor
-from permesh.forum.local_tables import LOCAL_TABLES
 
 TODAY = 20_000
 
 
 @pytest.fixture
-def cursor() -> Iterator[sqlite3.Cursor]:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(LOCAL_TABLES)
-        yield connection.cursor()
+def cursor(tmp_path: Path) -> Iterator[sqlite3.Cursor]:
+    with closing(Database(tmp_path / "permesh.db")) as database:
+        yield database.connection.cursor()
 
 
 def room(number: int) -> bytes:

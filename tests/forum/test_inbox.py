@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from permesh.forum import inbox, marks, rules
 from permesh.forum.inbox import Item
 from permesh.forum.judgements import judge
+from permesh.forum.sight import Onlooker, Sight
 from permesh.records import Record
 from permesh.store import Store
 from tests.forum.own_side import ME, edit, label, open_store, post, react, remove, room
@@ -23,20 +24,23 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def read(store: Store, labelled: Sequence[bytes] = (), unread: bool = False) -> list[Item]:
-    page = inbox.page(
-        store.connection, me=ME, labelled=lambda _, __: labelled, limit=100, unread=unread
-    )
+def sight(store: Store, standing: float = 0.0) -> Sight:
+    onlooker = Onlooker(ME, lambda _: standing, lambda _: False, lambda _: None)
+    return Sight(store.connection, onlooker)
+
+
+def read(store: Store, unread: bool = False, standing: float = 0.0) -> list[Item]:
+    page = inbox.page(sight(store, standing), limit=100, unread=unread)
     assert page.below is None
     return page.items
 
 
-def told(store: Store, labelled: Sequence[bytes] = ()) -> list[tuple[str, bytes]]:
-    return [(item.kind, item.post) for item in read(store, labelled)]
+def told(store: Store) -> list[tuple[str, bytes]]:
+    return [(item.kind, item.post) for item in read(store)]
 
 
 def unread(store: Store) -> int:
-    return inbox.count_unread(store.connection, me=ME, labelled=lambda _, __: ())
+    return inbox.count_unread(sight(store))
 
 
 def test_answers_mentions_quotes_and_reactions_come_newest_first(store: Store) -> None:
@@ -66,7 +70,8 @@ def test_a_member_does_not_concern_itself(store: Store) -> None:
     me = Author("me")
     lobby = room(me)
     mine = post(me, lobby, mentions=(ME,))
-    store.save([lobby, mine, post(me, lobby, "more", mine, quotes=(mine.id,)), react(me, mine)], 1)
+    first = [react(me, mine), label(me, mine)]
+    store.save([lobby, *first, mine, post(me, lobby, "more", mine, quotes=(mine.id,))], 1)
     assert read(store) == []
 
 
@@ -123,26 +128,53 @@ def test_own_posts_that_rules_hide_are_told(store: Store) -> None:
     assert unread(store) == 2
 
 
-@pytest.mark.parametrize("value", rules.HIDING)
-def test_own_posts_that_labels_hide_are_told_when_the_label_comes(store: Store, value: str) -> None:
+def test_own_posts_that_no_longer_meet_the_rooms_standing_are_told(store: Store) -> None:
     me, other = Author("me"), Author("other")
-    lobby = room(other)
+    lobby = room(other, who="standing", standing=5_000)
     mine = post(me, lobby)
     store.save([lobby, mine], 1)
-    store.save([label(other, mine, value), label(other, mine, "pin")], 2)
-    assert read(store) == []  # its author does not count here
-    assert [(item.kind, item.post, item.author, item.at_ms) for item in read(store, [mine.id])] == [
-        ("hidden", mine.id, other.address, 2)
+    assert [(item.kind, item.post) for item in read(store, standing=4.0)] == [("hidden", mine.id)]
+    assert read(store, standing=5.0) == []
+
+
+def test_what_was_hidden_long_ago_is_not_looked_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "MAX_OWN", 2)
+    me, other = Author("me"), Author("other")
+    lobby = room(other, post_bytes=10)
+    posts = [post(me, lobby, f"far too long {n}") for n in range(3)]
+    store.save([lobby, *posts], 1)
+    assert told(store) == [("hidden", one.id) for one in (posts[2], posts[1])]
+
+
+@pytest.mark.parametrize("value", rules.HIDING)
+def test_own_posts_that_labels_hide_are_told_when_the_label_comes(store: Store, value: str) -> None:
+    me, steward, stranger = Author("me"), Author("steward"), Author("stranger")
+    lobby = room(steward)
+    one, two = post(me, lobby, "one"), post(me, lobby, "two")
+    store.save([lobby, one, two], 1)
+    store.save([label(stranger, one, value), label(steward, one, "pin")], 2)
+    assert read(store) == []  # neither hides it here
+    store.save([label(steward, two, value), label(stranger, two, value)], 3)
+    assert [(item.kind, item.post, item.author, item.at_ms) for item in read(store)] == [
+        ("hidden", two.id, steward.address, 3)
     ]
+    store.change_views(lambda cursor: judge(cursor, stranger.address, labels=True))
+    assert told(store) == [("hidden", two.id), ("hidden", one.id)]
+    retractions = [label(author, two, value, on=False) for author in (steward, stranger)]
+    store.save(retractions, 4)
+    assert told(store) == [("hidden", one.id)]
 
 
 def test_others_posts_that_labels_hide_are_not_told(store: Store) -> None:
-    other = Author("other")
-    lobby = room(other)
+    steward, other = Author("steward"), Author("other")
+    lobby = room(steward)
     spam = post(other, lobby, "buy", mentions=(ME,))
     store.save([lobby, spam], 1)
     assert told(store) == [("mention", spam.id)]
-    assert told(store, [spam.id]) == []
+    store.save([label(steward, spam)], 2)
+    assert told(store) == []
 
 
 def test_a_home_that_hears_its_own_posts_last_has_the_same_inbox(tmp_path: Path) -> None:
@@ -158,7 +190,7 @@ def test_a_home_that_hears_its_own_posts_last_has_the_same_inbox(tmp_path: Path)
         store = open_store(tmp_path / f"{number}.db")
         for record in records:
             store.save([record], 1)
-        found.append(sorted(told(store, [mine.id])))
+        found.append(sorted(told(store)))
         before = store.connection.execute("SELECT * FROM forum_inbox").fetchall()
         store.change_views(lambda cursor: cursor.execute("DELETE FROM views"))
         store.close()
@@ -185,7 +217,7 @@ def test_pages_join_and_what_is_unread_is_counted(store: Store) -> None:
     seen: list[Item] = []
     below = None
     while True:
-        page = inbox.page(store.connection, me=ME, labelled=lambda _, __: (), limit=5, below=below)
+        page = inbox.page(sight(store), limit=5, below=below)
         seen += page.items
         below = page.below
         if below is None:
@@ -202,11 +234,14 @@ def test_what_is_dropped_is_forgotten(store: Store) -> None:
     day_ms = 86_400_000
     me.now_ms = other.now_ms = START_MS + 3 * day_ms
     kept = post(other, lobby, "later", mine)
-    store.save([lobby, mine, kept, post(me, lobby), post(other, lobby)], 1)
-    assert told(store) == [("reply", kept.id)]
+    reaction = react(other, mine)
+    store.save([lobby, mine, kept, reaction, post(me, lobby), post(other, lobby)], 1)
+    assert told(store) == [("reaction", mine.id), ("reply", kept.id)]
     store.drop_before(lobby.id, START_MS // day_ms + 1)
+    assert store.has(reaction.id)
     assert not store.has(mine.id)
     assert told(store) == [("reply", kept.id)]
+    assert store.connection.execute("SELECT count(*) FROM forum_inbox").fetchone() == (1,)
     store.drop_before(lobby.id, START_MS // day_ms + 9)
     assert told(store) == []
 
@@ -233,4 +268,4 @@ def test_only_records_that_count_concern_anyone(store: Store) -> None:
         label(other, mine, on=False),
     ]
     store.save(strange, 2)
-    assert told(store, [mine.id]) == []
+    assert told(store) == []

@@ -5,22 +5,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from permesh.database import Database
 from permesh.errors import PermeshError
 from permesh.forum import judgements
 from permesh.forum.judgements import Judged, Judges, count_stewards, judge, load
-from permesh.forum.local_tables import LOCAL_TABLES
 
 ONE, OTHER = b"1" * 20, b"2" * 20
 
 
 @pytest.fixture
-def cursor() -> Iterator[sqlite3.Cursor]:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(LOCAL_TABLES)
-        yield connection.cursor()
+def cursor(tmp_path: Path) -> Iterator[sqlite3.Cursor]:
+    with closing(Database(tmp_path / "permesh.db")) as database:
+        yield database.connection.cursor()
 
 
 def test_without_a_word_stewards_count_and_everyone_is_heard(cursor: sqlite3.Cursor) -> None:

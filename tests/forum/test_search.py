@@ -17,7 +17,7 @@ from permesh.forum.query import Filter, parse
 from permesh.forum.search import HAS_FILE, HAS_LINK, Found, tag
 from permesh.records import Record
 from permesh.store import Store
-from tests.forum.own_side import ME, edit, open_store, post, remove, room
+from tests.forum.own_side import ME, edit, label, open_store, post, remove, room
 from tests.simulator import START_MS, Author
 
 DAY_MS = 86_400_000
@@ -30,7 +30,13 @@ class Searcher:
     hidden: set[bytes] = field(default_factory=set)
     asked: int = 0
 
-    def find(self, text: str, limit: int = 50, below: int | None = None) -> Found:
+    def find(
+        self,
+        text: str,
+        limit: int = 50,
+        below: int | None = None,
+        thread: bytes | None = None,
+    ) -> Found:
         def keep(posts: Sequence[bytes]) -> list[bytes]:
             self.asked += len(posts)
             return [post for post in posts if post not in self.hidden]
@@ -41,7 +47,9 @@ class Searcher:
             return tag(part.field, bytes.fromhex(part.value))
 
         connection, query = self.store.connection, parse(text, NOW_MS)
-        return search.search(connection, query, tag_of=tag_of, keep=keep, limit=limit, below=below)
+        return search.search(
+            connection, query, tag_of=tag_of, keep=keep, limit=limit, below=below, thread=thread
+        )
 
     def found(self, text: str) -> list[bytes]:
         found = self.find(text)
@@ -214,6 +222,27 @@ def test_a_common_word_costs_what_the_page_shows(searcher: Searcher) -> None:
     searcher.store.save([lobby, *(post(author, lobby, f"common {n}") for n in range(1_000))], 1)
     assert len(searcher.find("common", 20).posts) == 20
     assert searcher.asked <= 250
+
+
+def test_what_a_thread_or_a_label_rules_out_is_not_looked_at(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    author = Author("a")
+    lobby = room(author)
+    posts = [post(author, lobby, f"common {n}") for n in range(40)]
+    answer = post(author, lobby, "common answer", posts[3])
+    labels = [label(author, one, "pin") for one in (posts[3], posts[30], posts[35])]
+    searcher.store.save([lobby, *posts, answer, *labels], 1)
+    assert searcher.found("common label:pin") == ids(posts[35], posts[30], posts[3])
+    assert searcher.find("common", thread=posts[3].id).posts == ids(answer, posts[3])
+    assert searcher.find("label:pin", thread=posts[3].id).posts == ids(posts[3])
+    assert searcher.asked == 3 + 2 + 1
+    assert searcher.found("label:unknown") == []
+    monkeypatch.setattr(search, "MAX_SCANNED", 20)
+    monkeypatch.setattr(search, "_BATCH", 10)
+    found = searcher.find("common", thread=posts[3].id)
+    assert found.posts == ids(answer)
+    assert searcher.find("common", below=found.below, thread=posts[3].id).posts == ids(posts[3])
 
 
 # -- in general
