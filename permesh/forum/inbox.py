@@ -25,7 +25,7 @@ from .sight import Sight
 Kind = Literal["mention", "reply", "reaction", "quote", "hidden"]
 
 # Of a member's own posts, those that are looked at for what is hidden.
-MAX_OWN = 1_000
+MAX_OWN = 250
 _BATCH = 100
 _LATEST = 2**63 - 1
 
