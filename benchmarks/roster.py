@@ -205,11 +205,14 @@ class Member:
         self.owner = Wallet.from_key(self._seed("owner"))
         self.agent = Wallet.from_key(self._seed("agent"))
         self.peer_id = peer_id_of(self._seed("peer"))
-        self.session = SessionKey(self._seed("session 1"))
+        self.session = self.session_of(1)
         self._seq, self._prev = 0, b""
 
     def _seed(self, what: str) -> bytes:
         return hashlib.sha256(f"{self.name} {what}".encode()).digest()
+
+    def session_of(self, epoch: int) -> SessionKey:
+        return SessionKey(self._seed(f"session {epoch}"))
 
     def person(self, scope: bytes) -> bytes:
         return vouched_nullifier(scope, person_hash(f"{self.name}@example.org"))
@@ -222,7 +225,7 @@ class Member:
         )  # fmt: skip
 
     def credential(self, mesh: Genesis, epoch: int, issued_ms: int) -> Credential:
-        session = SessionKey(self._seed(f"session {epoch}"))
+        session = self.session_of(epoch)
         return Credential.make(
             mesh.mesh_id, self.owner.address, self.agent,
             session_key=session.public, peer_id=self.peer_id,

@@ -90,6 +90,9 @@ class ModelsConfig:
 
 @dataclass(frozen=True, slots=True)
 class ForumConfig:
+    # Of each room that is followed; the room's charter and `room follow` may say less. 0: no limit.
+    keep_days: int = 0
+    keep_megabytes: int = 512
     attachments_mb: int = 1024  # of posts' files, own ones included; fetched ones go for new ones
 
 

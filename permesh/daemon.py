@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .api import serve_api
+from .attachments import Attachments
 from .config import Config, Home, IdentityConfig, load_config
 from .errors import PermeshError
 from .events import (
@@ -32,9 +33,10 @@ from .events import (
     SpansChanged,
     StatusChanged,
 )
-from .forum import rules
-from .forum.service import Forum
-from .forum.views import ForumView
+from .forum import following, kinds
+from .forum.following import Keep
+from .forum.kinds import REMOVALS
+from .forum_parts import ForumParts
 from .identity.card import agent_number
 from .identity.genesis import Genesis
 from .identity.hello import Verified
@@ -44,15 +46,15 @@ from .inference.surroundings import Member
 from .local_node import LocalNode
 from .lock import lock_home
 from .membership import Membership
-from .p2p import addressbook
-from .p2p.addressbook import AddressBook
-from .p2p.replication import PROTOCOL as SYNC_PROTOCOL
+from .p2p import addressbook, blobs
 from .p2p.replication import Replication, severity
+from .p2p.sessions import PROTOCOL as SYNC_PROTOCOL
 from .p2p.swarm import OPEN_S, Handler, PeerInfo, Swarm
 from .p2p.wire import Framed
 from .records import MAX_RECORD_BYTES, Record, unpack
 from .remembered import BOOTSTRAP_KEY, Secrets
 from .store import AsyncStore, Store
+from .stored import Views
 from .verifiers import Verifier, verifiers
 
 if TYPE_CHECKING:
@@ -70,7 +72,13 @@ class Daemon:
     """The parts, wired. ``run`` starts them in order and ends when it is cancelled."""
 
     def __init__(
-        self, home: Home, config: Config, store: AsyncStore, membership: Membership, seed: bytes
+        self,
+        home: Home,
+        config: Config,
+        store: AsyncStore,
+        views: Views,
+        membership: Membership,
+        seed: bytes,
     ) -> None:
         self._home = home
         self._config = config
@@ -95,10 +103,21 @@ class Daemon:
             config.network,
             f"permesh/{membership.genesis.mesh_id.hex()}/1",
             membership,
-            {SYNC_PROTOCOL: self._serve_sync, **self._guarded(self._compute.handlers)},
+            {
+                SYNC_PROTOCOL: self._serve_sync,
+                **self._guarded({**self._compute.handlers, blobs.PROTOCOL: self._serve_file}),
+            },
             lambda peer, data: self.replication.on_message(peer, data),
             on_peer=self._on_peer,
             on_gone=self._on_gone,
+            rng=self._rng,
+        )
+        self._attachments = Attachments(
+            home.attachments,
+            config.forum.attachments_mb * 1024 * 1024,
+            self.swarm,
+            peers=self._connected,
+            fault=self.fault,
             rng=self._rng,
         )
         self.replication = Replication(
@@ -110,19 +129,33 @@ class Daemon:
             rng=self._rng,
             fault=self.fault,
             check_format=_check_format,
+            author=membership.agent,
+            removals=REMOVALS,
+            rooms=following.followed,
             offers=self._compute.offers,
             on_offer=self._compute.on_offer,
             on_pulled=membership.pulled,
         )
         self.journal = membership.attach(self.replication.own_saved)
-        forum = Forum(self.journal, store, describe=self._describe, now_ms=now_ms)
+        self._forum = ForumParts(
+            store,
+            views,
+            membership,
+            self.journal,
+            self.replication,
+            keep=Keep(config.forum.keep_days, config.forum.keep_megabytes),
+            describe=self._describe,
+            stored=self._attachments.stored,
+            now_ms=now_ms,
+        )
         self.node = LocalNode(
             name=membership.enrolment.name,
             models_dir=models,
             membership=membership,
             store=store,
             events=self.events,
-            forum=forum,
+            forum=self._forum.forum,
+            attachments=self._attachments,
             swarm=self.swarm,
             compute=self._compute,
             engine=self._engine,
@@ -142,6 +175,7 @@ class Daemon:
                 self._learn_bootstrap(address)
             for author, addresses in (await self._known_addresses()).items():
                 self._learn(author, addresses)
+            await nursery.start(self._forum.run)
             await nursery.start(self._follow)
             await nursery.start(serve_api, self.node, self._home)
             _log.info("ready: %s, %s", self.swarm.peer_id, ", ".join(self.swarm.addresses()))
@@ -152,6 +186,9 @@ class Daemon:
 
     async def _serve_sync(self, stream: Framed, peer_id: str, verified: object) -> None:
         await self.replication.handle_sync(stream, peer_id, verified)
+
+    async def _serve_file(self, stream: Framed, peer_id: str, verified: object) -> None:
+        await self._attachments.handle(stream, peer_id, verified)
 
     def _guarded(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
         """What is served only once we know whom the mesh has shut out while we were away."""
@@ -191,7 +228,8 @@ class Daemon:
 
     def fault(self, peer_id: str, code: str) -> None:
         """Count a peer's fault, for `status` and against the peer."""
-        self.swarm.fault(peer_id, code, severity(code))
+        weigh = blobs.severity if code.startswith("blob.") else severity
+        self.swarm.fault(peer_id, code, weigh(code))
 
     # -- where members are -----------------------------------------------------------------------
 
@@ -235,6 +273,8 @@ class Daemon:
                                 record.header.author, addressbook.read_addresses(record.body)
                             )
                 elif isinstance(event, MembersChanged | StatusChanged):
+                    if isinstance(event, MembersChanged):
+                        await self._forum.repair(event.agents)
                     self._membership.identity_changed()
                     await self._shut_out()
                     try:
@@ -317,7 +357,7 @@ class _Surroundings:
 
 
 def _check_format(record: Record) -> None:
-    rules.check_record(record)
+    kinds.check_record(record)
     addressbook.check_record(record)
 
 
@@ -358,12 +398,13 @@ def run_daemon(
 
 
 async def _main(home: Home, config: Config, secrets: Secrets) -> None:
-    store = await AsyncStore.open(home.database, [ForumView(), AddressBook()])
+    views = Views(secrets.agent.address)
+    store = await views.open_async(home.database)
     try:
         membership = await Membership.open(
             store, secrets, now_ms, partial(_verifiers, config.identity)
         )
-        daemon = Daemon(home, config, store, membership, secrets.peer_seed)
+        daemon = Daemon(home, config, store, views, membership, secrets.peer_seed)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
             await daemon.run()

@@ -87,6 +87,32 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE INDEX removals_by_removal ON removals (removal);
     """,
+    # What only this member decides or remembers; no view rebuilds it. An empty `reply_to` of a
+    # draft is a post of its own, an empty `room` of a read mark the inbox. A mark is a position,
+    # the order of arrival. `heard` is 0 yes, 1 muted, 2 blocked.
+    """
+    CREATE TABLE follows (
+        room BLOB PRIMARY KEY,
+        followed INTEGER NOT NULL,
+        keep_days INTEGER NOT NULL DEFAULT 0,
+        keep_megabytes INTEGER NOT NULL DEFAULT 0,
+        floor_day INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE drafts (
+        room BLOB NOT NULL,
+        reply_to BLOB NOT NULL,
+        text TEXT NOT NULL,
+        updated_ms INTEGER NOT NULL,
+        PRIMARY KEY (room, reply_to)
+    );
+    CREATE TABLE read_marks (room BLOB PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE judgements (
+        agent BLOB PRIMARY KEY,
+        labels INTEGER NOT NULL,
+        heard INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE choices (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+""",
 )
 
 

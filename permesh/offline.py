@@ -19,7 +19,6 @@ from . import schema
 from .chitin import Chain, check_soul, claim_soul
 from .config import Config, Home, load_config, render_config
 from .errors import NotFound, PermeshError
-from .forum.views import ForumView
 from .identity.card import blank_card, fill_card
 from .identity.credential import Credential
 from .identity.enrolment import Enrolment
@@ -55,6 +54,7 @@ from .remembered import (
     read_mesh,
 )
 from .store import Store
+from .stored import Views
 
 __all__ = [
     "create_identity",
@@ -246,7 +246,7 @@ def _enter(
         runtime_hash=runtime_hash(), verifier=who.verifier, person=who.nullifier,
         evidence=who.evidence, requested_ms=now_ms,
     )  # fmt: skip
-    with lock_home(home), closing(Store(home.database, [ForumView()])) as store:
+    with lock_home(home), closing(Views(agent.address).open(home.database)) as store:
         known = store.get_value(GENESIS_KEY)
         if known is not None and known != genesis.encode():
             raise PermeshError(

@@ -12,12 +12,16 @@ and in a large one nobody's disk is filled by others' rooms.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from permesh.errors import PermeshError
+from permesh.records import Record
+
+from .kinds import ROOM
 
 FOLLOWED_BY_ITSELF = 64
+FOLLOWED_OF_ONE = 16  # author, so that nobody takes all of these places
 FOLLOWED_MAX = 1_024
 _MEGABYTE = 1_000_000
 
@@ -77,8 +81,8 @@ def read(connection: sqlite3.Connection, room: bytes) -> Followed:
     return Followed(bool(row[0]), Keep(row[1], row[2]), row[3])
 
 
-def appear(cursor: sqlite3.Cursor, rooms: Iterable[bytes]) -> list[bytes]:
-    """Take note of rooms; returns those that are followed by themselves now.
+def appear(cursor: sqlite3.Cursor, rooms: Iterable[bytes], wanted: bool = True) -> list[bytes]:
+    """Take note of rooms; returns those that are followed by themselves now, if ``wanted``.
 
     A room that was noted before is left as it is, so that the same may be said again whenever
     views are rebuilt.
@@ -86,14 +90,39 @@ def appear(cursor: sqlite3.Cursor, rooms: Iterable[bytes]) -> list[bytes]:
     (count,) = cursor.execute("SELECT count(*) FROM follows WHERE followed").fetchone()
     taken: list[bytes] = []
     for room in rooms:
+        follows = wanted and count < FOLLOWED_BY_ITSELF
         cursor.execute(
-            "INSERT OR IGNORE INTO follows (room, followed) VALUES (?, ?)",
-            (room, count < FOLLOWED_BY_ITSELF),
+            "INSERT OR IGNORE INTO follows (room, followed) VALUES (?, ?)", (room, follows)
         )
-        if cursor.rowcount and count < FOLLOWED_BY_ITSELF:
+        if cursor.rowcount and follows:
             count += 1
             taken.append(room)
     return taken
+
+
+class FollowView:
+    """Takes note of rooms as they come: a `Projection` after the forum's view, whose table it does
+    not drop, since what is followed is this member's own choice."""
+
+    name = "following"
+    version = 1
+
+    def reset(self, cursor: sqlite3.Cursor) -> None:
+        """Rooms that were noted stay noted."""
+
+    def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002
+        for record in records:
+            if record.header.kind == ROOM:
+                (shown, of_author) = cursor.execute(
+                    "SELECT EXISTS (SELECT 1 FROM forum_rooms WHERE id = ?1 AND hidden = ''),"
+                    " (SELECT count(*) FROM forum_rooms AS r JOIN follows AS f ON f.room = r.id"
+                    "  WHERE r.author = ?2 AND f.followed)",
+                    (record.id, record.header.author),
+                ).fetchone()
+                appear(cursor, [record.id], bool(shown) and of_author < FOLLOWED_OF_ONE)
+
+    def forget(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
+        """Rooms are of the commons, of which nothing is dropped for its age."""
 
 
 def follow(

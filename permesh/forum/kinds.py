@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from permesh.errors import Refused
@@ -150,6 +151,8 @@ def post_body(content: Content) -> bytes:
     )
 
 
+# A body is read at the door, by the forum's view, by the index of search, and whenever it is shown.
+@lru_cache(maxsize=512)
 def read_post(body: bytes) -> Content:
     """Of a post or an edit; raises ``Refused``."""
     if not body or not 0x90 <= body[0] <= 0x9F:

@@ -111,3 +111,29 @@ class Journal:
             self._signing = chosen
             self._on_saved(record)
         return record
+
+
+class MembersJournal(Journal):
+    """Another one's journal, for those who may only write once ``permit`` does not raise."""
+
+    def __init__(self, journal: Journal, permit: Callable[[], None]) -> None:
+        self.author = journal.author
+        self._journal = journal
+        self._permit = permit
+
+    @property
+    def epoch(self) -> int:
+        return self._journal.epoch
+
+    async def append(
+        self,
+        kind: str,
+        body: bytes,
+        room: bytes = NO_ROOM,
+        parents: tuple[bytes, ...] = (),
+        expires_ms: int = 0,
+        *,
+        signing: Signing | None = None,
+    ) -> Record:
+        self._permit()
+        return await self._journal.append(kind, body, room, parents, expires_ms, signing=signing)

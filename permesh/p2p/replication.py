@@ -86,6 +86,7 @@ class Replication:
         self._author = author
         self._read_rooms = rooms
         self._rooms: Mapping[bytes, int] = {}
+        self._rooms_since: dict[bytes, int] = {}  # when each was first followed, of this run
         self._intake = Intake(roster, check_format, removals)
         self._sessions = Sessions(
             store,
@@ -141,15 +142,19 @@ class Replication:
         if not self._schedule.has_peers:
             self._listening_since_ms = None
 
-    def listening_since_ms(self) -> int | None:
-        """Since when whatever is written reaches this member soon; None while nobody is heard."""
-        return self._listening_since_ms
+    def listening_since_ms(self, room: bytes) -> int | None:
+        """Since when whatever is written in a room reaches this member soon; None while nobody is
+        heard, or the room is not followed."""
+        since, followed = self._listening_since_ms, self._rooms_since.get(room)
+        return None if since is None or followed is None else max(since, followed)
 
     async def refresh_rooms(self) -> None:
         """What is followed has changed: what lacks is asked for at once."""
         before = self._rooms
         self._rooms = await self._store.read(lambda store: self._read_rooms(store.connection))
-        if set(self._rooms) - set(before):
+        now = self._now_ms()
+        self._rooms_since = {room: self._rooms_since.get(room, now) for room in self._rooms}
+        if any(day < before.get(room, day + 1) for room, day in self._rooms.items()):
             self._schedule.all_due(_tick())
             self._pull_changed.set()
 

@@ -131,7 +131,7 @@ class Mesh(BaseModel):
     id: str
     name: str
     state: Literal["none", "asking", "pending", "refused", "member"]
-    detail: str = Field("", description="one sentence: why, and what happens next")
+    detail: str = Field(default="", description="one sentence: why, and what happens next")
     members: int = 0
 
 
@@ -153,7 +153,9 @@ class Peer(BaseModel):
     connected_ms: int
     faults: int = 0
     fault_codes: dict[str, int] = Field(default_factory=dict)
-    fault_score: int = Field(0, description="at 100 the peer is disconnected; it fades with time")
+    fault_score: int = Field(
+        default=0, description="at 100 the peer is disconnected; it fades with time"
+    )
 
 
 class ShutOut(BaseModel):
@@ -200,7 +202,7 @@ class Log(BaseModel):
     registrars: int
     threshold: int  # approvals that a decision takes
     quorum: int  # registrars that must cosign, so that the log grows
-    contradiction: str = Field("", description="what stops the log, in one sentence")
+    contradiction: str = Field(default="", description="what stops the log, in one sentence")
 
 
 class Status(BaseModel):
@@ -279,7 +281,7 @@ class Member(BaseModel):
 class Admit(BaseModel):
     """A registrar's word on who stands behind a request; some verifiers need none."""
 
-    person: str | None = Field(None, description="what the registrar knows the person by")
+    person: str | None = Field(default=None, description="what the registrar knows the person by")
 
 
 class ChronicleEvent(BaseModel):
@@ -298,7 +300,7 @@ class Chronicle(BaseModel):
     number: str
     name: str
     items: list[ChronicleEvent]
-    left_out: int = Field(0, description="older rotations that are not listed")
+    left_out: int = Field(default=0, description="older rotations that are not listed")
 
 
 class Proposal(BaseModel):
@@ -376,7 +378,7 @@ class Models(BaseModel):
 
 
 class Serve(BaseModel):
-    layers: str = Field("", description="'6:18'; empty for all layers")
+    layers: str = Field(default="", description="'6:18'; empty for all layers")
 
 
 class Invite(BaseModel):
@@ -445,7 +447,7 @@ class Snapshot(BaseModel):
 
 
 class Lagged(BaseModel):
-    missed: int = Field(0, description="how many events were dropped, where that is known")
+    missed: int = Field(default=0, description="how many events were dropped, where that is known")
 
 
 # Each event of `/events` by its name. A reader skips a name that it does not know.

@@ -29,23 +29,27 @@ class Writers(BaseModel):
     """Who may post. Others' posts are kept and hidden."""
 
     who: Literal["everyone", "standing", "members", "founders"] = "everyone"
-    standing: float = Field(0.0, ge=0, le=1_000_000, description="for `standing`: at least this")
+    standing: float = Field(
+        default=0.0, ge=0, le=1_000_000, description="for `standing`: at least this"
+    )
     members: list[Named] = Field(default_factory=list, description="for `members`")
 
 
 class RoomLimits(BaseModel):
     """What one author may do in the room; 0 means the mesh's own limit."""
 
-    post_bytes: int = Field(0, ge=0)
-    posts_per_hour: int = Field(0, ge=0)
-    attachment_bytes: int = Field(0, ge=0, description="of one file; the mesh's limit is 8 MiB")
+    post_bytes: int = Field(default=0, ge=0)
+    posts_per_hour: int = Field(default=0, ge=0)
+    attachment_bytes: int = Field(
+        default=0, ge=0, description="of one file; the mesh's limit is 8 MiB"
+    )
 
 
 class Retention(BaseModel):
     """How long records of a room are kept; 0 means without such a limit. What is pinned stays."""
 
-    days: int = Field(0, ge=0)
-    megabytes: int = Field(0, ge=0)
+    days: int = Field(default=0, ge=0)
+    megabytes: int = Field(default=0, ge=0)
 
 
 class Charter(BaseModel):
@@ -74,36 +78,38 @@ class Charters(BaseModel):
 class NewCharter(BaseModel):
     """A change of rules: what is left out stays as it is. Agents by number, name or address."""
 
-    purpose: str | None = Field(None, max_length=4096)
-    off_topic: str | None = Field(None, max_length=4096)
+    purpose: str | None = Field(default=None, max_length=4096)
+    off_topic: str | None = Field(default=None, max_length=4096)
     writers: Literal["everyone", "standing", "members", "founders"] | None = None
-    standing: float | None = Field(None, ge=0, le=1_000_000)
-    members: list[str] | None = Field(None, max_length=256)
-    stewards: list[str] | None = Field(None, max_length=32)
-    post_bytes: int | None = Field(None, ge=0, le=32_768)
-    posts_per_hour: int | None = Field(None, ge=0, le=1_000_000)
-    attachment_bytes: int | None = Field(None, ge=0, le=8_388_608)
-    keep_days: int | None = Field(None, ge=0, le=36_500)
-    keep_megabytes: int | None = Field(None, ge=0, le=1_000_000)
+    standing: float | None = Field(default=None, ge=0, le=1_000_000)
+    members: list[str] | None = Field(default=None, max_length=256)
+    stewards: list[str] | None = Field(default=None, max_length=32)
+    post_bytes: int | None = Field(default=None, ge=0, le=32_768)
+    posts_per_hour: int | None = Field(default=None, ge=0, le=1_000_000)
+    attachment_bytes: int | None = Field(default=None, ge=0, le=8_388_608)
+    keep_days: int | None = Field(default=None, ge=0, le=36_500)
+    keep_megabytes: int | None = Field(default=None, ge=0, le=1_000_000)
 
 
 class Room(BaseModel):
     id: str
     name: str  # unique here: "lobby", or "lobby~1a2b" for a later room of the same name
-    looks_like: str = Field("", description="another room whose name looks the same to the eye")
+    looks_like: str = Field(
+        default="", description="another room whose name looks the same to the eye"
+    )
     purpose: str
     creator: str
     created_ms: int
     posts: int
     last_post_ms: int
-    version: int = Field(1, description="of the charter")
+    version: int = Field(default=1, description="of the charter")
     followed: bool = True
     unread: int = 0
-    mentions: int = Field(0, description="unread posts that mention this member")
-    hidden: int = Field(0, description="posts that are kept and not shown")
+    mentions: int = Field(default=0, description="unread posts that mention this member")
+    hidden: int = Field(default=0, description="posts that are kept and not shown")
     may_post: bool = True
-    why_not: str = Field("", description="the rule that would hide this member's post")
-    steward: bool = Field(False, description="whether this member is one")
+    why_not: str = Field(default="", description="the rule that would hide this member's post")
+    steward: bool = Field(default=False, description="whether this member is one")
 
 
 class Rooms(BaseModel):
@@ -120,14 +126,16 @@ class NewRoom(NewCharter):
 
 class Follow(BaseModel):
     followed: bool = True
-    keep_days: int | None = Field(None, ge=0, le=36_500, description="shorter than the charter's")
-    keep_megabytes: int | None = Field(None, ge=0, le=1_000_000)
+    keep_days: int | None = Field(
+        default=None, ge=0, le=36_500, description="shorter than the charter's"
+    )
+    keep_megabytes: int | None = Field(default=None, ge=0, le=1_000_000)
 
 
 class MarkRead(BaseModel):
     """Up to and with a post; all that is here, if none is named."""
 
-    post: str | None = Field(None, pattern=HEX)
+    post: str | None = Field(default=None, pattern=HEX)
 
 
 # -- posts ---------------------------------------------------------------------------------------
@@ -138,9 +146,9 @@ class Attachment(BaseModel):
 
     hash: str
     name: str
-    type: str = Field("", description="a MIME type, as the author claims")
+    type: str = Field(default="", description="a MIME type, as the author claims")
     bytes: int
-    here: bool = Field(False, description="whether the whole file is on this machine")
+    here: bool = Field(default=False, description="whether the whole file is on this machine")
 
 
 class Stored(BaseModel):
@@ -168,7 +176,9 @@ class Label(BaseModel):
     on: bool
     reason: str
     created_ms: int
-    counts: bool = Field(False, description="whether this member has chosen to go by its author")
+    counts: bool = Field(
+        default=False, description="whether this member has chosen to go by its author"
+    )
 
 
 class Labels(BaseModel):
@@ -180,7 +190,7 @@ class NewLabel(BaseModel):
 
     value: str = Field(pattern=r"^[a-z][a-z-]{0,31}$")
     on: bool = True
-    reason: str = Field("", max_length=200)
+    reason: str = Field(default="", max_length=200)
 
 
 class Post(BaseModel):
@@ -195,9 +205,11 @@ class Post(BaseModel):
     received_ms: int
     text: str  # Markdown; "" once removed
     thread: str = ""  # the id of the thread's first post
-    depth: int = Field(0, description="replies between this one and the thread's first post")
-    replies: int = Field(0, description="direct ones")
-    version: int = Field(1, description="of the charter under which it was written")
+    depth: int = Field(
+        default=0, description="replies between this one and the thread's first post"
+    )
+    replies: int = Field(default=0, description="direct ones")
+    version: int = Field(default=1, description="of the charter under which it was written")
     quotes: list[str] = Field(default_factory=list)
     mentions: list[Named] = Field(default_factory=list)
     attachments: list[Attachment] = Field(default_factory=list)
@@ -208,12 +220,16 @@ class Post(BaseModel):
     removed: bool = False
     pinned: bool = False
     unread: bool = False
-    late: str = Field("", description="why its date is not to be believed; it earns nothing")
-    frozen: bool = Field(False, description="its author's chain forked: see the proof")
-    hidden: str = Field("", description="rate, fork, rule, label, mute, block; empty if shown")
-    why: str = Field("", description="the rule by which it is hidden, in one sentence")
-    alike: int = Field(0, description="how many near-duplicates are folded into this one")
-    folded_into: str = Field("", description="the post into whose line this one folds")
+    late: str = Field(
+        default="", description="why its date is not to be believed; it earns nothing"
+    )
+    frozen: bool = Field(default=False, description="its author's chain forked: see the proof")
+    hidden: str = Field(
+        default="", description="rate, fork, rule, label, mute, block; empty if shown"
+    )
+    why: str = Field(default="", description="the rule by which it is hidden, in one sentence")
+    alike: int = Field(default=0, description="how many near-duplicates are folded into this one")
+    folded_into: str = Field(default="", description="the post into whose line this one folds")
 
 
 class Posts(BaseModel):
@@ -223,7 +239,7 @@ class Posts(BaseModel):
 
 class NewPost(BaseModel):
     text: str
-    reply_to: str | None = Field(None, description="a post's id, or a unique prefix of it")
+    reply_to: str | None = Field(default=None, description="a post's id, or a unique prefix of it")
     quotes: list[str] = Field(
         default_factory=list, max_length=8, description="posts to quote before the text"
     )
@@ -235,7 +251,7 @@ class NewAttachment(BaseModel):
 
     hash: str = Field(pattern=r"^[0-9a-f]{64}$")
     name: str = Field(min_length=1, max_length=255)
-    type: str = Field("", max_length=100)
+    type: str = Field(default="", max_length=100)
 
 
 class NewText(BaseModel):
@@ -300,14 +316,14 @@ class Drafts(BaseModel):
 
 class NewDraft(BaseModel):
     text: str = Field(max_length=131_072)
-    reply_to: str | None = Field(None, pattern=HEX)
+    reply_to: str | None = Field(default=None, pattern=HEX)
 
 
 class Judgement(BaseModel):
     """How this member treats another: whether its labels count, and whether it is heard."""
 
     who: Named
-    labels: bool = Field(False, description="its labels count everywhere")
+    labels: bool = Field(default=False, description="its labels count everywhere")
     heard: Literal["yes", "muted", "blocked"] = "yes"
 
 
@@ -336,7 +352,7 @@ class ForkProof(BaseModel):
     seq: int
     first: str
     second: str
-    repaired: str = Field("", description="the record from which the owner says it goes on")
+    repaired: str = Field(default="", description="the record from which the owner says it goes on")
 
 
 class Forks(BaseModel):

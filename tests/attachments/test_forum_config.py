@@ -14,8 +14,8 @@ def test_the_room_for_attachments_is_a_setting(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert load_config(home).forum.attachments_mb == 1024
     home.config.write_text("[forum]\nattachments_mb = 5\n")
-    assert load_config(home) == Config(forum=ForumConfig(5))
-    home.config.write_text(render_config(Config(forum=ForumConfig(7))))
+    assert load_config(home) == Config(forum=ForumConfig(attachments_mb=5))
+    home.config.write_text(render_config(Config(forum=ForumConfig(attachments_mb=7))))
     assert load_config(home).forum.attachments_mb == 7
     assert home.attachments == tmp_path / "attachments"
 
