@@ -64,7 +64,7 @@ class Batch:
     def settle_rooms(self) -> None:
         """Which rooms are shown, their names, which charters count, and what is judged by them."""
         cursor = self._cursor
-        changed = verdicts.settle(cursor, self._touched, self._cache, ROOMS, CHARTERS)
+        changed = verdicts.settle(cursor, self._touched, ROOMS, CHARTERS)
         names: dict[str, None] = {}
         for table, identity in changed:
             self._versions[identity] = None
@@ -87,17 +87,17 @@ class Batch:
     def add_post(self, record: Record, content: Content, now_ms: int) -> None:
         header = record.header
         span, frozen = self._place(POSTS, record)
-        judged, broken = self._judge(header, content)
+        judged, broken, per_hour = self._judge(header, content)
         reply_to = header.parents[0] if header.parents else None
         thread = threads.thread_for(self._cursor, record.id, header.room, reply_to)
         self._cursor.execute(
             "INSERT INTO forum_posts (id, room, author, seq, span, created_ms, received_ms,"
-            " reply_to, thread, charter, judged, text_bytes, file_bytes, breach, current, removed,"
-            " frozen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " reply_to, thread, charter, judged, text_bytes, file_bytes, breach, per_hour, current,"
+            " removed, frozen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.id, header.room, header.author, header.seq, span, header.created_ms,
                 now_ms, reply_to, thread, content.charter, judged, _size(content),
-                content.largest_file, broken, record.id, record.body is None, frozen,
+                content.largest_file, broken, per_hour, record.id, record.body is None, frozen,
             ),
         )  # fmt: skip
         if thread is not None:
@@ -111,7 +111,7 @@ class Batch:
     def add_edit(self, record: Record, content: Content) -> None:
         header = record.header
         span, frozen = self._place(EDITS, record)
-        judged, broken = self._judge(header, content)
+        judged, broken, _ = self._judge(header, content)
         self._cursor.execute(
             "INSERT INTO forum_edits (id, room, post, author, seq, span, created_ms, charter,"
             " judged, text_bytes, file_bytes, breach, frozen)"
@@ -186,15 +186,13 @@ class Batch:
                 self._edited[header.parents[0]] = None
             elif table == POSTS:
                 posts.append(record.id)
-                self._refer(record.id, Content(""))
+                self._refer_to_nothing(record.id)
                 self._cursor.execute("DELETE FROM forum_arrived_late WHERE post = ?", (record.id,))
         threads.leave_replies(self._cursor, posts)
 
     def settle_posts(self) -> None:
         """What is hidden now, and what the posts say whose edits came, went, or were hidden."""
-        changed = verdicts.settle(
-            self._cursor, self._touched, self._cache, POSTS, EDITS, REACTIONS, LABELS
-        )
+        changed = verdicts.settle(self._cursor, self._touched, POSTS, EDITS, REACTIONS, LABELS)
         for table, identity in changed:
             if table == EDITS:
                 (post,) = self._cursor.execute(
@@ -214,12 +212,14 @@ class Batch:
         self._touched.add(table, header.author, span, header.seq, record.id)
         return span, found is not None and found.freezes(header.seq, record.id)
 
-    def _judge(self, header: Header, content: Content) -> tuple[bytes | None, str]:
+    def _judge(self, header: Header, content: Content) -> tuple[bytes | None, str, int]:
+        """The version by which it is judged, the rule that it breaks, and its limit of posts."""
         by = charters.judge(self._cursor, header.room, content.charter, header.created_ms)
         if by is None:
-            return None, ""
+            return None, "", 0
         charter = self._cache.get(by).charter
-        return by, breach(charter, header.author, _size(content), content.largest_file)
+        broken = breach(charter, header.author, _size(content), content.largest_file)
+        return by, broken, charter.posts_per_hour
 
     def _delete(self, table: str, identity: bytes) -> bool:
         row = self._cursor.execute(
@@ -251,21 +251,26 @@ class Batch:
             "UPDATE forum_posts SET current = ?, edited_ms = ?, edits = ? WHERE id = ?",
             (current, edited_ms, edits, post),
         )
-        self._refer(post, Content("") if removed else read_current(self._cursor, current))
+        self._refer_to_nothing(post)
+        if not removed:
+            self._refer(post, read_current(self._cursor, current))
 
     def _refer(self, post: bytes, content: Content) -> None:
-        """Keep whom and what a post names as it stands now."""
+        """Keep whom and what a post names that named nothing."""
         said: Iterable[tuple[bytes, ...]] = (
             content.mentions,
             content.quotes,
             tuple(dict.fromkeys(file.hash for file in content.files)),
         )
         for (table, column), values in zip(_REFERENCES, said, strict=True):
+            for value in values:
+                self._cursor.execute(
+                    f"INSERT INTO {table} ({column}, post) VALUES (?, ?)", (value, post)
+                )
+
+    def _refer_to_nothing(self, post: bytes) -> None:
+        for table, _ in _REFERENCES:
             self._cursor.execute(f"DELETE FROM {table} WHERE post = ?", (post,))
-            self._cursor.executemany(
-                f"INSERT INTO {table} ({column}, post) VALUES (?, ?)",
-                [(value, post) for value in values],
-            )
 
 
 def read_current(connection: sqlite3.Connection | sqlite3.Cursor, record: bytes) -> Content:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -95,13 +96,19 @@ class Label:
 
 def check_record(record: Record) -> None:
     """The form of forum records; other kinds pass. Raises ``Refused``."""
+    read_record(record)
+
+
+def read_record(record: Record) -> Any:
+    """What its body says, as the reader of its kind returns it, once all of its form is checked;
+    None for other kinds. Raises ``Refused``."""
     header = record.header
     if header.kind not in KINDS:
-        return
+        return None
     if record.body is None:
         raise Refused("forum.body", "A forum record came without its body.")
     _require(not header.expires_ms, "expiry")
-    _CHECKS[header.kind](header, record.body)
+    return _READERS[header.kind](header, record.body)
 
 
 def is_room_name(name: str) -> bool:
@@ -222,10 +229,10 @@ def removed_ids(record: Record) -> tuple[bytes, ...]:
     if record.header.kind != REMOVAL or record.body is None:
         return ()
     try:
-        check_record(record)
-        return read_removal(record.body)
+        ids: tuple[bytes, ...] = read_record(record)
     except Refused:
         return ()
+    return ids
 
 
 REMOVALS = Removals(frozenset({POST, EDIT}), removed_ids)
@@ -234,53 +241,56 @@ REMOVALS = Removals(frozenset({POST, EDIT}), removed_ids)
 # -- inside --------------------------------------------------------------------------------------
 
 
-def _check_room(header: Header, body: bytes) -> None:
+def _room(header: Header, body: bytes) -> tuple[str, Charter]:
     _require(header.room == NO_ROOM and not header.parents, "room's place")
-    read_room(body, header.author)
+    return read_room(body, header.author)
 
 
-def _check_charter(header: Header, body: bytes) -> None:
+def _charter(header: Header, body: bytes) -> tuple[int, Charter]:
     _stands_after(header, 1)
-    read_charter(body)
+    return read_charter(body)
 
 
-def _check_post(header: Header, body: bytes) -> None:
+def _post(header: Header, body: bytes) -> Content:
     _stands_after(header, len(header.parents[:1]))
-    read_post(body)
+    return read_post(body)
 
 
-def _check_edit(header: Header, body: bytes) -> None:
+def _edit(header: Header, body: bytes) -> Content:
     _stands_after(header, 1)
-    read_post(body)
+    return read_post(body)
 
 
-def _check_removal(header: Header, body: bytes) -> None:
+def _removal(header: Header, body: bytes) -> tuple[bytes, ...]:
     _stands_after(header, 1)
-    _require(header.parents[0] in read_removal(body), "removal's place")
+    ids = read_removal(body)
+    _require(header.parents[0] in ids, "removal's place")
+    return ids
 
 
-def _check_reaction(header: Header, body: bytes) -> None:
+def _reaction(header: Header, body: bytes) -> tuple[str, bool]:
     _stands_after(header, 1)
-    read_reaction(body)
+    return read_reaction(body)
 
 
-def _check_label(header: Header, body: bytes) -> None:
+def _label(header: Header, body: bytes) -> Label:
     label = read_label(body)
     if label.is_agent:
         _require(not header.parents, "label's place")
     else:
         _stands_after(header, 1)
         _require(header.parents[0] == label.target, "label's place")
+    return label
 
 
-_CHECKS = {
-    ROOM: _check_room,
-    CHARTER: _check_charter,
-    POST: _check_post,
-    EDIT: _check_edit,
-    REMOVAL: _check_removal,
-    REACTION: _check_reaction,
-    LABEL: _check_label,
+_READERS: dict[str, Callable[[Header, bytes], Any]] = {
+    ROOM: _room,
+    CHARTER: _charter,
+    POST: _post,
+    EDIT: _edit,
+    REMOVAL: _removal,
+    REACTION: _reaction,
+    LABEL: _label,
 }
 
 

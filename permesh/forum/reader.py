@@ -1,60 +1,30 @@
-"""The forum in the API's shapes, as this member sees it.
+"""The forum as this member sees it: what it may ask of the views, in the API's shapes.
 
-Owns the way from rows to `permesh/schema/forum.py`, for the service, for live events and for the
-member's own lists. Must never write.
+Owns rooms and charters in the shapes of `permesh/schema/forum.py`, what the member's own lists
+ask, and what a record tells anew. Must never write.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from permesh import schema
 from permesh.records import Record
 
-from . import (
-    alike,
-    charters,
-    clocks,
-    finding,
-    following,
-    kinds,
-    marks,
-    pages,
-    rules,
-    threads,
-    verdicts,
-)  # fmt: skip
-from .alike import Line
-from .charter import Charter, explain
+from . import charters, finding, following, kinds, marks, pages, rules, threads, verdicts
+from .charter import Charter
 from .following import Keep
-from .kinds import Content
 from .query import Query
-from .sight import Hidden, LabelRow, Onlooker, Sight
-
-MAX_EMOJIS = 24  # of one post, the most used first
-MAX_BY = 8  # of one emoji
-_NOTHING: Mapping[bytes, Hidden] = {}
+from .shapes import Shapes, address
+from .sight import Sight
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """``describe`` gives an agent's number and name (``("AGT-0001", "atlas")``) by its address,
-    ``stored`` the size of a file that is here, by the hex of its hash, else None."""
-
-    onlooker: Onlooker
-    describe: Callable[[bytes], tuple[str, str]]
-    stored: Callable[[str], int | None]
-    now_ms: Callable[[], int]
-
+class Reader(Shapes):
     def sight(self, connection: sqlite3.Connection) -> Sight:
         return Sight(connection, self.onlooker)
-
-    def named(self, agent: bytes) -> schema.Named:
-        number, name = self.describe(agent)
-        return schema.Named(agent=_address(agent), number=number, name=name)
 
     # -- what the member's own lists ask (`personal.Views`) --------------------------------------
 
@@ -87,7 +57,7 @@ class Reader:
             places = threads.places(connection, list(found))
             found = {post for post in found if places[post].thread == thread}
         if query.labels:
-            values = self._values(sight, list(found))
+            values = self.label_values(sight, list(found))
             found = {
                 post
                 for post in found
@@ -139,7 +109,7 @@ class Reader:
                     name=label,
                     looks_like=_looks_like(connection, rowid, name, skeleton),
                     purpose=force.charter.purpose,
-                    creator=_address(author),
+                    creator=address(author),
                     created_ms=created_ms,
                     posts=shown,
                     last_post_ms=last_post_ms or 0,
@@ -219,167 +189,6 @@ class Reader:
             members=list(map(self.named, charter.members)),
         )
 
-    # -- posts ---------------------------------------------------------------------------------
-
-    def page(self, sight: Sight, page: pages.Page) -> schema.Posts:
-        """With near-duplicates of the page folded."""
-        items = self.posts(sight, page.ids, page.hidden)
-        _fold(items)
-        return schema.Posts(items=items, next_cursor=page.cursor)
-
-    def posts(
-        self, sight: Sight, posts: Sequence[bytes], hidden: Mapping[bytes, Hidden] = _NOTHING
-    ) -> list[schema.Post]:
-        """Those that are here, of rooms that are here, in their order."""
-        found: list[schema.Post] = []
-        for start in range(0, len(posts), pages.MAX_PAGE):
-            found += self._posts(sight, posts[start : start + pages.MAX_PAGE], hidden)
-        return found
-
-    def _posts(
-        self, sight: Sight, posts: Sequence[bytes], hidden: Mapping[bytes, Hidden]
-    ) -> list[schema.Post]:
-        connection = sight.connection
-        of_these = f"IN ({','.join('?' * len(posts))})"
-        rows = {
-            row[0]: row
-            for row in connection.execute(
-                "SELECT p.id, p.room, r.label, p.author, p.seq, p.reply_to, p.created_ms,"
-                " p.received_ms, p.judged, p.removed, p.edits, p.edited_ms, b.body"
-                " FROM forum_posts AS p JOIN forum_rooms AS r ON r.id = p.room"
-                f" JOIN records AS b ON b.id = p.current WHERE p.id {of_these}",
-                tuple(posts),
-            )
-        }
-        here = [post for post in posts if post in rows]
-        replies = dict(
-            connection.execute(
-                "SELECT p.id, count(*) FROM forum_posts AS p JOIN forum_posts AS o"
-                " ON o.reply_to = p.id AND o.room = p.room AND o.hidden = ''"
-                f" WHERE p.id {of_these} GROUP BY p.id",
-                tuple(posts),
-            )
-        )
-        places = threads.places(connection, here)
-        reactions = self._reactions(sight, here)
-        values = self._values(sight, here)
-        unread = marks.which_unread(connection, here, me=sight.me)
-        found = []
-        for post in here:
-            (_, room, label, author, seq, reply_to, created_ms, received_ms, judged, removed,
-             edits, edited_ms, body) = rows[post]  # fmt: skip
-            content = Content("") if removed or body is None else kinds.read_post(body)
-            number, name = self.describe(author)
-            why = hidden.get(post)
-            found.append(
-                schema.Post(
-                    id=post.hex(),
-                    room=room.hex(),
-                    room_name=label,
-                    author=_address(author),
-                    author_number=number,
-                    author_name=name,
-                    reply_to=reply_to.hex() if reply_to else None,
-                    created_ms=created_ms,
-                    received_ms=received_ms,
-                    text=content.text,
-                    thread=places[post].thread.hex(),
-                    depth=places[post].depth,
-                    replies=replies.get(post, 0),
-                    version=sight.charters.get(judged).number if judged else 1,
-                    quotes=[quoted.hex() for quoted in content.quotes],
-                    mentions=list(map(self.named, content.mentions)),
-                    attachments=[self._attachment(file) for file in content.files],
-                    reactions=[] if removed else reactions[post],
-                    labels=sorted(values[post]),
-                    edits=edits,
-                    edited_ms=edited_ms,
-                    removed=bool(removed),
-                    pinned=rules.PIN in values[post],
-                    unread=post in unread,
-                    late=clocks.late(connection, post, author, seq, created_ms, reply_to),
-                    frozen=sight.is_frozen(author),
-                    hidden=why.code if why else "",
-                    why=self.why(why, label) if why else "",
-                    alike=0,
-                    folded_into="",
-                )
-            )
-        return found
-
-    def _attachment(self, file: kinds.File) -> schema.Attachment:
-        return schema.Attachment(
-            hash=file.hash.hex(),
-            name=file.name,
-            type=file.type,
-            bytes=file.bytes,
-            here=self.stored(file.hash.hex()) == file.bytes,
-        )
-
-    def _reactions(
-        self, sight: Sight, posts: Sequence[bytes]
-    ) -> defaultdict[bytes, list[schema.Reaction]]:
-        rows = sight.connection.execute(
-            "SELECT f.post, f.emoji, f.author, f.is_on, max(f.seq) FROM forum_reactions AS f"
-            " JOIN forum_posts AS p ON p.id = f.post AND p.room = f.room"
-            f" WHERE f.post IN ({','.join('?' * len(posts))}) AND f.hidden = ''"
-            " GROUP BY f.post, f.emoji, f.author ORDER BY f.created_ms, f.id",
-            tuple(posts),
-        )
-        by: defaultdict[bytes, defaultdict[str, list[bytes]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
-        for post, emoji, author, is_on, _ in rows:
-            if is_on and (author == sight.me or author not in sight.judges.unheard):
-                by[post][emoji].append(author)
-        found: defaultdict[bytes, list[schema.Reaction]] = defaultdict(list)
-        for post, emojis in by.items():
-            most = sorted(emojis.items(), key=lambda item: -len(item[1]))[:MAX_EMOJIS]
-            found[post] = [
-                schema.Reaction(
-                    emoji=emoji,
-                    count=len(authors),
-                    mine=sight.me in authors,
-                    by=list(map(self.named, authors[:MAX_BY])),
-                )
-                for emoji, authors in most
-            ]
-        return found
-
-    def _values(self, sight: Sight, posts: Sequence[bytes]) -> defaultdict[bytes, set[str]]:
-        """Of labels that count here."""
-        found: defaultdict[bytes, set[str]] = defaultdict(set)
-        for label in sight.labels(posts):
-            if label.on and sight.counts_at_all(label):
-                found[label.target].add(label.value)
-        return found
-
-    def label(self, sight: Sight, row: LabelRow) -> schema.Label:
-        is_agent = len(row.target) == 20
-        return schema.Label(
-            id=row.id.hex(),
-            author=self.named(row.author),
-            room=row.room.hex(),
-            target=_address(row.target) if is_agent else row.target.hex(),
-            value=row.value,
-            on=row.on,
-            reason=row.reason,
-            created_ms=row.created_ms,
-            counts=sight.counts_at_all(row),
-        )
-
-    def why(self, hidden: Hidden, room: str) -> str:
-        """By which rule something is hidden, in one sentence."""
-        if hidden.code == rules.RULE and hidden.by is not None:
-            return explain(hidden.rule, hidden.by.charter, hidden.by.number, room)
-        if hidden.code == rules.LABEL and hidden.label is not None:
-            label = hidden.label
-            number, name = self.describe(label.author)
-            of = "Its author is" if len(label.target) == 20 else "It is"
-            reason = f": {label.reason}" if label.reason else "."
-            return f"{of} labelled '{label.value}' by {name} ({number}){reason}"
-        return _WHY[hidden.code]
-
     # -- live events ---------------------------------------------------------------------------
 
     def shown(
@@ -406,7 +215,7 @@ class Reader:
         sight = self.sight(connection)
         hidden = sight.hidden(list(posts))
         found = self.posts(sight, list(posts), hidden)
-        me = _address(sight.me)
+        me = address(sight.me)
         # What a label hides now was shown before it.
         labelled = {record.header.parents[0] for record in records
                     if record.header.kind == kinds.LABEL and record.header.parents}  # fmt: skip
@@ -420,18 +229,6 @@ class Reader:
 
 _OF_A_POST = frozenset({kinds.EDIT, kinds.REMOVAL, kinds.REACTION, kinds.LABEL})
 _BY_LOOK = frozenset({rules.LABEL, rules.MUTE, rules.BLOCK})
-_WHY = {
-    rules.FORK: "Its author's chain of records has forked before it.",
-    rules.RATE: (
-        f"Its author was over the mesh's quota of {rules.POSTS_PER_SPAN} posts an hour."
-    ),
-    rules.MUTE: "You have muted its author.",
-    rules.BLOCK: "You have blocked its author.",
-}  # fmt: skip
-
-
-def _address(agent: bytes) -> str:
-    return "0x" + agent.hex()
 
 
 def _looks_like(connection: sqlite3.Connection, rowid: int, name: str, skeleton: str) -> str:
@@ -442,24 +239,3 @@ def _looks_like(connection: sqlite3.Connection, rowid: int, name: str, skeleton:
         (skeleton, name, rowid),
     ).fetchone()
     return row[0] if row else ""
-
-
-def _fold(items: Sequence[schema.Post]) -> None:
-    lines = [
-        Line(
-            id=bytes.fromhex(item.id),
-            room=bytes.fromhex(item.room),
-            author=bytes.fromhex(item.author[2:]),
-            created_ms=item.created_ms,
-            text=item.text,
-            reply_to=bytes.fromhex(item.reply_to) if item.reply_to else None,
-            attachments=tuple(file.hash for file in item.attachments),
-        )
-        for item in sorted(items, key=lambda item: (item.created_ms, item.id))
-        if not item.removed and not item.hidden
-    ]
-    folded = {post.hex(): first.hex() for post, first in alike.fold(lines).items()}
-    numbers = Counter(folded.values())
-    for item in items:
-        item.folded_into = folded.get(item.id, "")
-        item.alike = numbers[item.id]

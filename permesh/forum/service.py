@@ -1,38 +1,32 @@
-"""The forum as a member uses it: make a room, post, read, moderate.
+"""The forum as a member uses it: the whole of `node.ForumNode`.
 
-Owns the way from what a person or an agent asks to records, and refuses to sign what every member
-would hide. Must never know how records travel or who is connected.
+Owns nothing but which part answers what: `reading.py`, `writing.py`, and `personal.py` for what
+only this member has.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 from permesh import schema
-from permesh.errors import NotFound, PermeshError
 from permesh.p2p.journal import Journal
-from permesh.records import NO_ROOM, Record
-from permesh.store import AsyncStore, Store
+from permesh.records import Record
+from permesh.store import AsyncStore
 
-from . import charters, compose, finding, kinds, pages, rules, typed, verdicts
-from .batch import read_current
-from .charter import Charter
-from .kinds import Content, Label
+from .personal import Personal
 from .reader import Reader
-from .sight import Hidden, Sight
-
-_T = TypeVar("_T")
+from .reading import Reading
+from .writing import Writing
 
 
 class Forum:
-    """``node.ForumNode``. ``find_agent`` gives an agent's address by a number, a name, an address
-    or the unique beginning of one; None if nobody is called so, or several are.
+    """``find_agent`` gives an agent's address by a number, a name, an address or the unique
+    beginning of one; None if nobody is called so, or several are.
 
     Every method raises ``PermeshError`` for what a person can mend. The store must have been
-    opened with a `ForumView`, and with what the member's own lists need.
+    opened with a `ForumView`, a `SearchView` and an `InboxView`, in that order, and with
+    `kinds.REMOVALS`.
     """
 
     def __init__(
@@ -40,92 +34,29 @@ class Forum:
         journal: Journal,
         store: AsyncStore,
         reader: Reader,
+        personal: Personal,
         *,
         find_agent: Callable[[str], bytes | None],
         now_ms: Callable[[], int],
     ) -> None:
-        self._journal = journal
-        self._store = store
-        self._reader = reader
-        self._find_agent = find_agent
-        self._now_ms = now_ms
+        self._reading = Reading(store, reader)
+        self._writing = Writing(
+            journal, self._reading, reader, personal, find_agent=find_agent, now_ms=now_ms
+        )
+        self._personal = personal
 
-    # -- rooms and charters ----------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------
 
     async def rooms(
         self, cursor: str | None = None, limit: int = 100, *, followed: bool | None = None
     ) -> schema.Rooms:
-        def look(sight: Sight) -> schema.Rooms:
-            ids, more = pages.rooms(sight.connection, cursor, limit, followed)
-            return schema.Rooms(items=self._reader.rooms(sight, ids), next_cursor=more)
-
-        return await self._look(look)
+        return await self._reading.rooms(cursor, limit, followed=followed)
 
     async def room(self, room: str) -> schema.Room:
-        return await self._look(
-            lambda sight: self._reader.show_room(
-                sight.connection, finding.find_room(sight.connection, room)
-            )
-        )
-
-    async def create_room(self, room: schema.NewRoom) -> schema.Room:
-        name = typed.room_name(room.name)
-        first = Charter("", stewards=(self._journal.author,))
-        charter = typed.changed_charter(first, room, self._find_agents)
-
-        def look(sight: Sight) -> None:
-            self._require_shown(sight, verdicts.ROOMS)
-            if finding.has_label(sight.connection, name):
-                raise PermeshError(
-                    "room.exists",
-                    f"There is a room '{name}' already.",
-                    "Post in it, or choose another name.",
-                    http_status=409,
-                )
-
-        await self._look(look)
-        record = await self._journal.append(kinds.ROOM, kinds.room_body(name, charter))
-        return await self._look(lambda sight: self._reader.show_room(sight.connection, record.id))
+        return await self._reading.room(room)
 
     async def charters(self, room: str) -> schema.Charters:
-        """Those that count, newest first."""
-
-        def look(sight: Sight) -> schema.Charters:
-            found = finding.find_room(sight.connection, room)
-            versions = charters.counting(sight.connection, found)
-            return schema.Charters(
-                items=[self._reader.charter(sight, found, version[0]) for version in versions]
-            )
-
-        return await self._look(look)
-
-    async def set_charter(self, room: str, charter: schema.NewCharter) -> schema.Charter:
-        def look(sight: Sight) -> tuple[bytes, charters.Version]:
-            found = finding.find_room(sight.connection, room)
-            force = sight.charters.in_force(found)
-            if sight.me not in force.charter.stewards:
-                names = ", ".join(
-                    self._reader.named(one).name for one in force.charter.stewards[:5]
-                )
-                raise PermeshError(
-                    "charter.not_steward",
-                    "Only a steward of the room may change its charter.",
-                    f"Ask one of them: {names}.",
-                    http_status=403,
-                )
-            self._require_shown(sight, verdicts.CHARTERS)
-            return found, force
-
-        place, force = await self._look(look)
-        changed = typed.changed_charter(force.charter, charter, self._find_agents)
-        identity = force.id
-        if changed != force.charter:
-            body = kinds.charter_body(force.number + 1, changed)
-            record = await self._journal.append(kinds.CHARTER, body, place, (force.id,))
-            identity = record.id
-        return await self._look(lambda sight: self._reader.charter(sight, place, identity))
-
-    # -- reading ---------------------------------------------------------------------------------
+        return await self._reading.charters(room)
 
     async def posts(
         self,
@@ -136,312 +67,85 @@ class Forum:
         *,
         hidden: bool = False,
     ) -> schema.Posts:
-        def look(sight: Sight) -> schema.Posts:
-            place = finding.find_room(sight.connection, room)
-            newest_first = order == "desc"
-            page = pages.posts(
-                sight, place, cursor, limit, newest_first=newest_first, hidden=hidden
-            )
-            return self._reader.page(sight, page)
-
-        return await self._look(look)
+        return await self._reading.posts(room, cursor, limit, order, hidden=hidden)
 
     async def thread(
         self, post: str, cursor: str | None = None, limit: int = 100, *, hidden: bool = False
     ) -> schema.Posts:
-        def look(sight: Sight) -> schema.Posts:
-            found = finding.find_post(sight.connection, post)
-            return self._reader.page(
-                sight, pages.thread(sight, found, cursor, limit, hidden=hidden)
-            )
-
-        return await self._look(look)
+        return await self._reading.thread(post, cursor, limit, hidden=hidden)
 
     async def read_post(self, post: str) -> schema.Post:
-        return await self._look(
-            lambda sight: self._post(sight, finding.find_post(sight.connection, post))
-        )
+        return await self._reading.read_post(post)
 
     async def versions(self, post: str) -> schema.Versions:
-        """What it said, oldest first; of a removed one nothing."""
+        return await self._reading.versions(post)
 
-        def look(sight: Sight) -> schema.Versions:
-            found = finding.find_post(sight.connection, post)
-            rows = sight.connection.execute(
-                "SELECT id, created_ms FROM forum_posts WHERE id = ?1 AND NOT removed"
-                " UNION ALL SELECT * FROM (SELECT e.id, e.created_ms FROM forum_edits AS e"
-                "  JOIN forum_posts AS p ON p.id = e.post AND p.author = e.author"
-                "  AND p.room = e.room AND NOT p.removed"
-                "  WHERE e.post = ?1 AND e.hidden = '' ORDER BY e.seq)",
-                (found,),
-            ).fetchall()
-            return schema.Versions(
-                items=[
-                    schema.Version(
-                        id=identity.hex(),
-                        created_ms=created_ms,
-                        text=read_current(sight.connection, identity).text,
-                    )
-                    for identity, created_ms in rows
-                ]
-            )
-
-        return await self._look(look)
+    async def labels(self, post: str) -> schema.Labels:
+        return await self._reading.labels(post)
 
     async def forks(self) -> schema.Forks:
-        """Proofs that chains forked: of each record the header, which is what was signed."""
-
-        def look(store: Store) -> schema.Forks:
-            items = []
-            for fork in store.forks():
-                pair = [store.get(identity) for identity in (fork.id_a, fork.id_b)]
-                first, second = (
-                    replace(record, body=None).encode().hex() for record in pair if record
-                )
-                repaired = self._reader.onlooker.repaired(fork.author)
-                items.append(
-                    schema.ForkProof(
-                        author=self._reader.named(fork.author),
-                        seq=fork.seq,
-                        first=first,
-                        second=second,
-                        repaired=repaired.hex() if repaired else "",
-                    )
-                )
-            return schema.Forks(items=items)
-
-        return await self._store.read(look)
+        return await self._reading.forks()
 
     async def shown(self, records: Sequence[Record]) -> list[schema.Room | schema.Post]:
         """What of these records is to be told, rooms first: for live events."""
-        return await self._store.read(lambda store: self._reader.shown(store.connection, records))
+        return await self._reading.shown(records)
 
     # -- writing ---------------------------------------------------------------------------------
 
+    async def create_room(self, room: schema.NewRoom) -> schema.Room:
+        return await self._writing.create_room(room)
+
+    async def set_charter(self, room: str, charter: schema.NewCharter) -> schema.Charter:
+        return await self._writing.set_charter(room, charter)
+
     async def post(self, room: str, post: schema.NewPost) -> schema.Post:
-        """Write a post; returns once it is durable."""
-        text = typed.post_text(post.text, has_files=bool(post.attachments))
-        files = tuple(typed.file(one, self._reader.stored(one.hash)) for one in post.attachments)
-        mentions = compose.mentions(text, self._find_agent)
-
-        def look(sight: Sight) -> tuple[bytes, tuple[bytes, ...], bytes]:
-            connection = sight.connection
-            place = finding.find_room(connection, room)
-            parents = (
-                (finding.find_parent(connection, place, post.reply_to),) if post.reply_to else ()
-            )
-            quoted = list(dict.fromkeys(finding.find_post(connection, q) for q in post.quotes))
-            quotation = "".join(self._quotation(sight, one) for one in quoted)
-            content = Content(quotation + text, b"", tuple(quoted), mentions, files)
-            return place, parents, self._body(sight, verdicts.POSTS, place, content)
-
-        place, parents, body = await self._look(look)
-        record = await self._journal.append(kinds.POST, body, place, parents)
-        return await self._look(lambda sight: self._post(sight, record.id))
+        return await self._writing.post(room, post)
 
     async def edit(self, post: str, text: schema.NewText) -> schema.Post:
-        """Only the text changes; whom it mentions is found anew."""
-
-        def look(sight: Sight) -> tuple[bytes, bytes, bytes | None]:
-            found, place = self._own(sight, post)
-            before = self._content(sight, found)
-            said = typed.post_text(text.text, has_files=bool(before.files))
-            if said == before.text:
-                return found, place, None
-            mentions = compose.mentions(said, self._find_agent)
-            content = replace(before, text=said, mentions=mentions)
-            return found, place, self._body(sight, verdicts.EDITS, place, content)
-
-        found, place, body = await self._look(look)
-        if body is not None:
-            await self._journal.append(kinds.EDIT, body, place, (found,))
-        return await self._look(lambda sight: self._post(sight, found))
+        return await self._writing.edit(post, text)
 
     async def remove(self, post: str) -> schema.Removed:
-        """Take a post and its edits back; what each member holds of them loses its body."""
-
-        def look(sight: Sight) -> tuple[bytes, bytes, list[bytes]]:
-            found, place = self._own(sight, post)
-            (removed,) = sight.connection.execute(
-                "SELECT removed FROM forum_posts WHERE id = ?", (found,)
-            ).fetchone()
-            edits = sight.connection.execute(
-                "SELECT id FROM forum_edits WHERE post = ? AND author = ? ORDER BY seq",
-                (found, sight.me),
-            ).fetchall()
-            return found, place, [*([] if removed else [found]), *(row[0] for row in edits)]
-
-        found, place, ids = await self._look(look)
-        edits = [identity for identity in ids if identity != found]
-        step = kinds.MAX_REMOVED - 1
-        for start in range(0, len(edits) or len(ids), step):
-            body = kinds.removal_body((found, *edits[start : start + step]))
-            await self._journal.append(kinds.REMOVAL, body, place, (found,))
-        return schema.Removed(id=found.hex(), records=len(ids))
+        return await self._writing.remove(post)
 
     async def react(self, post: str, reaction: schema.NewReaction) -> schema.Post:
-        emoji = typed.emoji(reaction.emoji)
-
-        def look(sight: Sight) -> tuple[bytes, bytes, bool]:
-            found = finding.find_post(sight.connection, post)
-            self._content(sight, found)
-            self._require_shown(sight, verdicts.REACTIONS)
-            was = sight.connection.execute(
-                "SELECT is_on FROM forum_reactions WHERE post = ? AND author = ? AND emoji = ?"
-                " AND hidden = '' ORDER BY seq DESC LIMIT 1",
-                (found, sight.me, emoji),
-            ).fetchone()
-            is_on = was is not None and bool(was[0])
-            return found, _room_of(sight.connection, found), is_on
-
-        found, place, is_on = await self._look(look)
-        if is_on != reaction.on:
-            body = kinds.reaction_body(emoji, reaction.on)
-            await self._journal.append(kinds.REACTION, body, place, (found,))
-        return await self._look(lambda sight: self._post(sight, found))
-
-    # -- labels ----------------------------------------------------------------------------------
-
-    async def labels(self, post: str) -> schema.Labels:
-        def look(sight: Sight) -> schema.Labels:
-            found = finding.find_post(sight.connection, post)
-            rows = sight.labels([found])
-            return schema.Labels(items=[self._reader.label(sight, row) for row in rows])
-
-        return await self._look(look)
+        return await self._writing.react(post, reaction)
 
     async def label_post(self, post: str, label: schema.NewLabel) -> schema.Label:
-        reason = typed.reason(label.reason)
-
-        def look(sight: Sight) -> tuple[bytes, bytes]:
-            found = finding.find_post(sight.connection, post)
-            self._require_shown(sight, verdicts.LABELS)
-            return found, _room_of(sight.connection, found)
-
-        found, place = await self._look(look)
-        return await self._label(Label(False, found, label.value, label.on, reason), place)
+        return await self._writing.label_post(post, label)
 
     async def label_member(self, agent: str, label: schema.NewLabel) -> schema.Label:
-        """In no room: it counts wherever this member is a steward, and for who goes by it."""
-        reason = typed.reason(label.reason)
-        (found,) = self._find_agents([agent])
-        await self._look(lambda sight: self._require_shown(sight, verdicts.LABELS))
-        return await self._label(Label(True, found, label.value, label.on, reason), NO_ROOM)
+        return await self._writing.label_member(agent, label)
 
-    async def _label(self, label: Label, room: bytes) -> schema.Label:
-        parents = () if label.is_agent else (label.target,)
-        record = await self._journal.append(kinds.LABEL, kinds.label_body(label), room, parents)
+    # -- this member's own -----------------------------------------------------------------------
 
-        def look(sight: Sight) -> schema.Label:
-            rows = sight.labels([label.target])
-            return self._reader.label(sight, next(row for row in rows if row.id == record.id))
+    async def follow(self, room: str, follow: schema.Follow) -> schema.Room:
+        return await self._personal.follow(room, follow)
 
-        return await self._look(look)
+    async def mark_read(self, room: str, mark: schema.MarkRead) -> schema.Room:
+        return await self._personal.mark_read(room, mark)
 
-    # -- inside ----------------------------------------------------------------------------------
+    async def search(self, query: str, cursor: str | None = None, limit: int = 50) -> schema.Posts:
+        return await self._personal.search(query, cursor, limit)
 
-    async def _look(self, look: Callable[[Sight], _T]) -> _T:
-        return await self._store.read(lambda store: look(self._reader.sight(store.connection)))
+    async def inbox(
+        self, cursor: str | None = None, limit: int = 100, *, unread: bool = False
+    ) -> schema.Inbox:
+        return await self._personal.inbox(cursor, limit, unread=unread)
 
-    def _post(self, sight: Sight, post: bytes) -> schema.Post:
-        (shown,) = self._reader.posts(sight, [post], sight.hidden([post]))
-        return shown
+    async def mark_inbox_read(self) -> schema.Inbox:
+        return await self._personal.mark_inbox_read()
 
-    def _body(self, sight: Sight, table: str, room: bytes, content: Content) -> bytes:
-        """Of a post or an edit under the charter in force, unless it would be hidden."""
-        body = typed.post_body(replace(content, charter=sight.charters.in_force(room).id))
-        size = len(content.text.encode())
-        self._require_shown(sight, table, room, size, content.largest_file)
-        return body
+    async def drafts(self) -> schema.Drafts:
+        return await self._personal.drafts()
 
-    def _own(self, sight: Sight, post: str) -> tuple[bytes, bytes]:
-        """A post of this member, and its room; raises ``post.not_yours``."""
-        found = finding.find_post(sight.connection, post)
-        author, room = sight.connection.execute(
-            "SELECT author, room FROM forum_posts WHERE id = ?", (found,)
-        ).fetchone()
-        if author != sight.me:
-            raise PermeshError(
-                "post.not_yours",
-                "Only its author may change or remove a post.",
-                "Answer it, or label it.",
-                http_status=403,
-            )
-        return found, room
+    async def save_draft(self, room: str, draft: schema.NewDraft) -> schema.Draft:
+        return await self._personal.save_draft(room, draft)
 
-    def _content(self, sight: Sight, post: bytes) -> Content:
-        """What a post says now; raises ``post.removed``."""
-        current, removed = sight.connection.execute(
-            "SELECT current, removed FROM forum_posts WHERE id = ?", (post,)
-        ).fetchone()
-        if removed:
-            raise PermeshError(
-                "post.removed",
-                "Its author has removed this post.",
-                "There is nothing left of it to change, quote or react to.",
-                http_status=409,
-            )
-        return read_current(sight.connection, current)
+    async def judgements(self) -> schema.Judgements:
+        return await self._personal.judgements()
 
-    def _quotation(self, sight: Sight, post: bytes) -> str:
-        text = self._content(sight, post).text
-        (author,) = sight.connection.execute(
-            "SELECT author FROM forum_posts WHERE id = ?", (post,)
-        ).fetchone()
-        number, name = self._reader.describe(author)
-        return compose.quotation(name, number, text)
+    async def judge(self, agent: str, judgement: schema.NewJudgement) -> schema.Judgement:
+        return await self._personal.judge(agent, judgement)
 
-    def _find_agents(self, references: Sequence[str]) -> tuple[bytes, ...]:
-        found = []
-        for reference in references:
-            agent = self._find_agent(reference)
-            if agent is None:
-                raise NotFound(
-                    "members.unknown",
-                    f"'{reference[:64]}' names nobody, or more than one.",
-                    "See who is here with: permesh members",
-                )
-            found.append(agent)
-        return tuple(found)
-
-    def _require_shown(
-        self,
-        sight: Sight,
-        table: str,
-        room: bytes | None = None,
-        text_bytes: int = 0,
-        file_bytes: int = 0,
-    ) -> None:
-        """Refuse what every member would hide, rather than sign it."""
-        now_ms = self._now_ms()
-        hidden = sight.would_hide(table, now_ms, room, text_bytes, file_bytes)
-        if hidden is not None:
-            label = self._reader.room_name(sight.connection, room) if room else ""
-            raise _refusal(hidden, self._reader.why(hidden, label))
-
-
-def _room_of(connection: sqlite3.Connection, post: bytes) -> bytes:
-    (room,) = connection.execute("SELECT room FROM forum_posts WHERE id = ?", (post,)).fetchone()
-    return bytes(room)
-
-
-def _refusal(hidden: Hidden, why: str) -> PermeshError:
-    if hidden.code == rules.FORK:
-        return PermeshError(
-            "forum.frozen",
-            "Your chain of records has forked, so members no longer show what you write.",
-            "Find out who else signs with this home's keys; your owner can repair the chain.",
-            http_status=409,
-        )
-    if hidden.code == rules.RATE:
-        return PermeshError(
-            "forum.rate",
-            f"You are over the quota of {rules.POSTS_PER_SPAN} posts and "
-            f"{rules.ROOMS_PER_SPAN} rooms an hour.",
-            "Go on in the next hour.",
-            http_status=429,
-        )
-    return PermeshError(
-        "forum.rule", why, "Keep to it, or ask a steward of the room to change it.",
-        http_status=403,
-    )  # fmt: skip
+    async def count_stewards(self, stewards: schema.Stewards) -> schema.Judgements:
+        return await self._personal.count_stewards(stewards)

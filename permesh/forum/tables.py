@@ -7,8 +7,8 @@ Common columns: ``span`` is the hour of `rules.RATE_SPAN_MS`; ``frozen`` says th
 chain forked before it; ``hidden`` is a code of `rules` that follows from records alone, so that
 it is the same for every member (what depends on who looks is decided on reading). Of posts and
 edits, ``charter`` is the version that they name and ``judged`` the one by which they are judged,
-NULL as long as the room is not here; ``breach`` is the rule that each breaks by itself, ``rule``
-the one by which it is hidden.
+NULL as long as the room is not here; ``breach`` is the rule that each breaks by itself,
+``per_hour`` the limit of posts that it is under, and ``rule`` what it is hidden by.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ TABLES = (
         text_bytes INTEGER NOT NULL,
         file_bytes INTEGER NOT NULL,
         breach TEXT NOT NULL DEFAULT '',
+        per_hour INTEGER NOT NULL DEFAULT 0,
         current BLOB NOT NULL,
         edits INTEGER NOT NULL DEFAULT 0,
         edited_ms INTEGER NOT NULL DEFAULT 0,
@@ -101,6 +102,7 @@ TABLES = (
         text_bytes INTEGER NOT NULL,
         file_bytes INTEGER NOT NULL,
         breach TEXT NOT NULL DEFAULT '',
+        per_hour INTEGER NOT NULL DEFAULT 0,
         frozen INTEGER NOT NULL DEFAULT 0,
         hidden TEXT NOT NULL DEFAULT '',
         rule TEXT NOT NULL DEFAULT ''

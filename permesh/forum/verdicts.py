@@ -8,13 +8,13 @@ who looks.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from . import rules
 from .branches import Link, choose
-from .charter import PER_HOUR, breach
+from .charter import PER_HOUR, Charter, breach
 from .charters import Cache, Change, judge
 
 ROOMS, CHARTERS, POSTS, EDITS = "forum_rooms", "forum_charters", "forum_posts", "forum_edits"
@@ -33,17 +33,18 @@ _QUOTAS = {
 
 @dataclass
 class Touched:
-    """Where verdicts are to be made anew: from which (seq, id) on, by table, author and span."""
+    """Rows whose verdicts are to be made anew, and with them what follows in the same span."""
 
-    places: dict[tuple[str, bytes, int], tuple[int, bytes]] = field(default_factory=dict)
+    rows: defaultdict[tuple[str, bytes, int], set[tuple[int, bytes]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
 
     def add(self, table: str, author: bytes, span: int, seq: int, identity: bytes) -> None:
-        key = (table, author, span)
-        self.places[key] = min(self.places.get(key, (seq, identity)), (seq, identity))
+        self.rows[table, author, span].add((seq, identity))
 
-    def take(self, *tables: str) -> Iterator[tuple[str, bytes, int, tuple[int, bytes]]]:
-        for key in [key for key in self.places if key[0] in tables]:
-            yield *key, self.places.pop(key)
+    def take(self, *tables: str) -> Iterator[tuple[str, bytes, int, set[tuple[int, bytes]]]]:
+        for key in [key for key in self.rows if key[0] in tables]:
+            yield *key, self.rows.pop(key)
 
 
 _PAGE = 500
@@ -128,10 +129,12 @@ def judge_one(
         ).fetchone()
     )
     by = judge(cursor, room, named, created_ms)
-    breaks = breach(cache.get(by).charter, author, text_bytes, file_bytes) if by else ""
+    charter = cache.get(by).charter if by else Charter("")
+    breaks = breach(charter, author, text_bytes, file_bytes)
     if (by, breaks) != (judged, was):
         cursor.execute(
-            f"UPDATE {table} SET judged = ?, breach = ? WHERE id = ?", (by, breaks, identity)
+            f"UPDATE {table} SET judged = ?, breach = ?, per_hour = ? WHERE id = ?",
+            (by, breaks, charter.posts_per_hour if table == POSTS else 0, identity),
         )
         touched.add(table, author, span, seq, identity)
 
@@ -149,78 +152,130 @@ def is_full(connection: sqlite3.Connection, table: str, author: bytes, span: int
     return bool(number >= getattr(rules, _QUOTAS[table]))
 
 
-def settle(
-    cursor: sqlite3.Cursor, touched: Touched, cache: Cache, *tables: str
-) -> list[tuple[str, bytes]]:
+def settle(cursor: sqlite3.Cursor, touched: Touched, *tables: str) -> list[tuple[str, bytes]]:
     """Say anew what is hidden where something was touched; returns what changed, by table.
 
     Of what an author wrote in one span the lowest (seq, id) stay, as many as the quota allows, in
     whatever order they came; frozen ones are not counted.
     """
     changed: list[tuple[str, bytes]] = []
-    for table, author, span, start in touched.take(*tables):
-        changed += [(table, one) for one in _settle_span(cursor, cache, table, author, span, start)]
+    for table, author, span, rows in touched.take(*tables):
+        found = _Span(cursor, table, author, span).settle(rows)
+        changed += [(table, identity) for identity in found]
     return changed
 
 
-def _settle_span(
-    cursor: sqlite3.Cursor,
-    cache: Cache,
-    table: str,
-    author: bytes,
-    span: int,
-    start: tuple[int, bytes],
-) -> list[bytes]:
-    quota = getattr(rules, _QUOTAS[table])
-    has_rules = table in (POSTS, EDITS)
-    where = "author = ? AND span = ?" + (" AND version > 1" if table == CHARTERS else "")
-    columns = "breach, judged, room, rule" if has_rules else "'', NULL, x'', ''"
-    setting = "hidden = ?, rule = ?" if has_rules else "hidden = coalesce(?, ?)"
-    (rank,) = cursor.execute(
-        f"SELECT count(*) FROM {table} WHERE {where} AND (seq, id) < (?, ?) AND NOT frozen",
-        (author, span, *start),
-    ).fetchone()
-    in_rooms = _InRooms(cursor, author, span, start)
-    changed: list[bytes] = []
-    place: tuple[int, bytes] | None = (start[0], start[1])
-    compare = ">="
-    while place is not None and rank < quota:
-        rows = cursor.execute(
-            f"SELECT seq, id, frozen, hidden, {columns} FROM {table}"
-            f" WHERE {where} AND (seq, id) {compare} (?, ?) ORDER BY seq, id LIMIT ?",
-            (author, span, *place, _PAGE),
-        ).fetchall()
-        place, compare = (rows[-1][:2], ">") if len(rows) == _PAGE else (None, ">")
-        for seq, identity, frozen, hidden, breaks, judged, room, rule in rows:
-            if rank >= quota and not frozen:
-                place = (seq, identity)
-                compare = ">="
-                break
-            most = cache.get(judged).charter.posts_per_hour if judged and table == POSTS else 0
-            if frozen:
-                verdict = (rules.FORK, "")
-            elif breaks:
-                verdict = (rules.RULE, breaks)
-            elif most and in_rooms.count(room) >= most:
-                verdict = (rules.RULE, PER_HOUR)
-            else:
-                verdict = ("", "")
-                in_rooms.passed[room] += 1
-            rank += not frozen
-            if verdict != (hidden, rule):
-                cursor.execute(f"UPDATE {table} SET {setting} WHERE id = ?", (*verdict, identity))
-                changed.append(identity)
-    if place is not None:
-        # All that is left is over the quota, or frozen.
+class _Span:
+    """What one author wrote in one span of time, in one table."""
+
+    def __init__(self, cursor: sqlite3.Cursor, table: str, author: bytes, span: int) -> None:
+        self._cursor = cursor
+        self._table = table
+        self._key = (author, span)
+        self._quota = int(getattr(rules, _QUOTAS[table]))
+        self._has_rules = table in (POSTS, EDITS)
+        self._columns = (
+            "seq, id, frozen, hidden, breach, per_hour, room, rule"
+            if self._has_rules
+            else "seq, id, frozen, hidden, '', 0, x'', ''"
+        )
+        self._where = "author = ? AND span = ?" + (" AND version > 1" if table == CHARTERS else "")
+
+    def settle(self, touched: set[tuple[int, bytes]]) -> list[bytes]:
+        """Returns the ids of which something else is said than before."""
+        if self._is_roomy():
+            # Nothing here depends on how many come before it.
+            return self._settle_alone(identity for _, identity in touched)
+        return self._settle_from(min(touched))
+
+    def _is_roomy(self) -> bool:
+        limited = "total(per_hour)" if self._has_rules else "0"
+        number, over, limits = self._cursor.execute(
+            f"SELECT total(NOT frozen), total(hidden = '{rules.RATE}'), {limited}"
+            f" FROM {self._table} WHERE {self._where}",
+            self._key,
+        ).fetchone()
+        return bool(number <= self._quota and not over and not limits)
+
+    def _settle_alone(self, ids: Iterable[bytes]) -> list[bytes]:
+        changed = []
+        for identity in ids:
+            row = self._cursor.execute(
+                f"SELECT {self._columns} FROM {self._table} WHERE id = ?", (identity,)
+            ).fetchone()
+            # A room's record is a version of its charter and of no quota.
+            if row is not None and (self._table != CHARTERS or self._counts(identity)):
+                _, _, frozen, hidden, breaks, _, _, rule = row
+                verdict = _verdict(frozen, breaks)
+                if verdict != (hidden, rule):
+                    self._say(identity, verdict)
+                    changed.append(identity)
+        return changed
+
+    def _counts(self, identity: bytes) -> bool:
+        row = self._cursor.execute(
+            f"SELECT 1 FROM {self._table} WHERE id = ? AND version > 1", (identity,)
+        ).fetchone()
+        return row is not None
+
+    def _settle_from(self, start: tuple[int, bytes]) -> list[bytes]:
+        """Go through the span from there on; what comes before does not depend on what follows."""
+        (rank,) = self._cursor.execute(
+            f"SELECT count(*) FROM {self._table} WHERE {self._where}"
+            " AND (seq, id) < (?, ?) AND NOT frozen",
+            (*self._key, *start),
+        ).fetchone()
+        in_rooms = _InRooms(self._cursor, *self._key, start)
+        changed: list[bytes] = []
+        place, compare, more = start, ">=", True
+        while more and rank < self._quota:
+            rows = self._cursor.execute(
+                f"SELECT {self._columns} FROM {self._table}"
+                f" WHERE {self._where} AND (seq, id) {compare} (?, ?) ORDER BY seq, id LIMIT ?",
+                (*self._key, *place, min(_PAGE, self._quota - rank)),
+            ).fetchall()
+            more = bool(rows)
+            for seq, identity, frozen, hidden, breaks, per_hour, room, rule in rows:
+                place, compare = (seq, identity), ">"
+                verdict = _verdict(frozen, breaks)
+                if verdict == ("", "") and per_hour and in_rooms.count(room) >= per_hour:
+                    verdict = (rules.RULE, PER_HOUR)
+                if verdict == ("", ""):
+                    in_rooms.passed[room] += 1
+                rank += not frozen
+                if verdict != (hidden, rule):
+                    self._say(identity, verdict)
+                    changed.append(identity)
+        return changed + (self._close(place, compare) if more else [])
+
+    def _close(self, place: tuple[int, bytes], compare: str) -> list[bytes]:
+        """All that is left is over the quota, or frozen."""
         code = f"CASE WHEN frozen THEN '{rules.FORK}' ELSE '{rules.RATE}' END"
-        also = ", rule = ''" if has_rules else ""
-        rows = cursor.execute(
-            f"UPDATE {table} SET hidden = {code}{also} WHERE {where}"
+        also = ", rule = ''" if self._has_rules else ""
+        rows = self._cursor.execute(
+            f"UPDATE {self._table} SET hidden = {code}{also} WHERE {self._where}"
             f" AND (seq, id) {compare} (?, ?) AND hidden <> {code} RETURNING id",
-            (author, span, *place),
+            (*self._key, *place),
         ).fetchall()
-        changed += [row[0] for row in rows]
-    return changed
+        return [row[0] for row in rows]
+
+    def _say(self, identity: bytes, verdict: tuple[str, str]) -> None:
+        if self._has_rules:
+            self._cursor.execute(
+                f"UPDATE {self._table} SET hidden = ?, rule = ? WHERE id = ?",
+                (*verdict, identity),
+            )
+        else:
+            self._cursor.execute(
+                f"UPDATE {self._table} SET hidden = ? WHERE id = ?", (verdict[0], identity)
+            )
+
+
+def _verdict(frozen: int, breaks: str) -> tuple[str, str]:
+    """The code and the rule, as far as a record decides them by itself."""
+    if frozen:
+        return rules.FORK, ""
+    return (rules.RULE, breaks) if breaks else ("", "")
 
 
 class _InRooms:

@@ -117,19 +117,9 @@ def _read(record: Record) -> Any:
         removed_post = header.kind == kinds.POST and header.room != NO_ROOM
         return _REMOVED if removed_post and len(header.parents) <= 1 else None
     try:
-        kinds.check_record(record)
-        return _READERS[header.kind](record, body)
+        return kinds.read_record(record)
     except Refused:
         return None
 
 
 _REMOVED = Content("")
-_READERS: dict[str, Callable[[Record, bytes], Any]] = {
-    kinds.ROOM: lambda record, body: kinds.read_room(body, record.header.author),
-    kinds.CHARTER: lambda _, body: kinds.read_charter(body),
-    kinds.POST: lambda _, body: kinds.read_post(body),
-    kinds.EDIT: lambda _, body: kinds.read_post(body),
-    kinds.REMOVAL: lambda _, body: kinds.read_removal(body),
-    kinds.REACTION: lambda _, body: kinds.read_reaction(body),
-    kinds.LABEL: lambda _, body: kinds.read_label(body),
-}

@@ -14,8 +14,11 @@ import trio
 from permesh.errors import PermeshError
 from permesh.forum import kinds
 from permesh.forum.charter import Charter
+from permesh.forum.following import Followed
+from permesh.forum.inbox import InboxView
 from permesh.forum.kinds import REMOVALS, Content, Label
 from permesh.forum.local_tables import LOCAL_TABLES
+from permesh.forum.personal import Personal
 from permesh.forum.reader import Reader
 from permesh.forum.search import SearchView
 from permesh.forum.service import Forum
@@ -30,7 +33,7 @@ ME = address("me")
 
 
 def open_store(path: Path, view: ForumView | None = None) -> Store:
-    store = Store(path, [view or ForumView(), SearchView()], removals=REMOVALS)
+    store = Store(path, [view or ForumView(), SearchView(), InboxView(ME)], removals=REMOVALS)
     add_local_tables(store)
     return store
 
@@ -190,8 +193,14 @@ class Desk:
             now_ms=lambda: self.eyes.now_ms, on_saved=self.saved.append,
         )  # fmt: skip
         self.reader = self.eyes.reader()
+        self.followed: list[tuple[bytes, Followed]] = []
+        personal = Personal(
+            store, me=ME, views=self.reader, find_agent=self.names.get,
+            now_ms=lambda: self.eyes.now_ms,
+            followed=lambda room, now: self.followed.append((room, now)),
+        )  # fmt: skip
         self.forum = Forum(
-            journal, store, self.reader, find_agent=self.names.get,
+            journal, store, self.reader, personal, find_agent=self.names.get,
             now_ms=lambda: self.eyes.now_ms,
         )  # fmt: skip
 
@@ -211,7 +220,7 @@ class Desk:
 @asynccontextmanager
 async def at_desk(directory: Path) -> AsyncIterator[Desk]:
     store = await AsyncStore.open(
-        directory / "permesh.db", [ForumView(), SearchView()], removals=REMOVALS
+        directory / "permesh.db", [ForumView(), SearchView(), InboxView(ME)], removals=REMOVALS
     )
     try:
         await store.write(add_local_tables)
