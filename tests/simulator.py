@@ -7,10 +7,9 @@ signature stands in where proofs are not the point.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -20,196 +19,30 @@ from permesh.p2p import gossip, limits, sync
 from permesh.p2p.intake import Intake
 from permesh.p2p.schedule import Outcome, PullSchedule
 from permesh.p2p.sync_messages import Held
-from permesh.records import Record, seal
-from permesh.removal import Removals
-from permesh.space_index import Run, head_name
-from permesh.spaces import (
-    SPACE_COMMONS,
-    SPACE_IDENTITY,
-    Content,
-    DayIndex,
-    Part,
-    Sum,
-    day_of,
-    fingerprint,
-    space_of,
+from permesh.records import Record
+from permesh.spaces import SPACE_COMMONS, SPACE_IDENTITY, space_of
+from tests.authors import (
+    CREDENTIAL,
+    MESH,
+    NOTE,
+    REMOVAL,
+    REMOVALS,
+    START_MS,
+    Author,
+    CheapRoster,
+    address,
+    cheap_sign,
+    is_identity,
 )
+from tests.memory_store import MemoryStore
 
-MESH = bytes(range(32))
-START_MS = 1_700_000_000_000
+__all__ = [
+    "CREDENTIAL", "MESH", "NOTE", "REMOVAL", "REMOVALS", "START_MS", "Author", "CheapRoster",
+    "MemoryStore", "Network", "Node", "Session", "Weather", "address", "cheap_sign", "is_identity",
+]  # fmt: skip
+
 HEARTBEAT_MS = 1_000
-CREDENTIAL = "identity.credential"
-NOTE = "test.note"
-# By it an author takes back the notes that are its parents.
-REMOVAL = "test.removal"
-REMOVALS = Removals(
-    frozenset({NOTE}), lambda record: record.header.parents if record.header.kind == REMOVAL else ()
-)
-
-
-def address(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()[:20]
-
-
-def cheap_sign(author: bytes) -> Callable[[bytes], bytes]:
-    """Not a signature, but it differs by author and id, and costs a microsecond."""
-    return lambda record_id: hashlib.sha512(author + record_id).digest()
-
-
-@dataclass
-class Author:
-    """Someone who seals a chain of records."""
-
-    name: str
-    seq: int = 0
-    prev: bytes = b""
-    now_ms: int = START_MS
-
-    @property
-    def address(self) -> bytes:
-        return address(self.name)
-
-    def write(
-        self, body: bytes = b"hello", kind: str = NOTE, room: bytes = b"", **fields: Any
-    ) -> Record:
-        self.now_ms += 1
-        values: dict[str, Any] = {
-            "mesh": MESH, "kind": kind, "author": self.address, "epoch": 1, "seq": self.seq,
-            "prev": self.prev, "created_ms": self.now_ms, "body": body, "room": room,
-            "sign": cheap_sign(self.address),
-        }  # fmt: skip
-        record = seal(**{**values, **fields})
-        self.seq, self.prev = record.header.seq + 1, record.id
-        return record
-
-    def credential(self) -> Record:
-        return self.write(self.address, CREDENTIAL)
-
-
-def is_identity(record: Record) -> bool:
-    return space_of(record.header.kind, record.header.room) == SPACE_IDENTITY
-
-
-class CheapRoster:
-    """Knows the authors whose credential record it has applied."""
-
-    def __init__(self, records: Iterable[Record] = ()) -> None:
-        self.known: set[bytes] = set()
-        self.checked = 0
-        for record in records:
-            self.apply(record)
-
-    def check(self, record: Record, now_ms: int) -> None:  # noqa: ARG002 - the roster's form
-        self.checked += 1
-        header = record.header
-        if header.kind != CREDENTIAL and header.author not in self.known:
-            raise Refused("record.credential_unknown", "Nobody that is known here.")
-        if record.signature != cheap_sign(header.author)(record.id):
-            raise Refused("record.signature", "Forged.")
-
-    def apply(self, record: Record) -> list[bytes]:
-        self.known.add(record.header.author)
-        return [record.header.author]
-
-
-class MemoryStore:
-    """What `Store` and its `SpaceIndex` do, in dictionaries."""
-
-    def __init__(self) -> None:
-        self.records: dict[bytes, Record] = {}
-        self._heads: dict[bytes, dict[bytes, int]] = {}  # by space and author
-        self._days: dict[bytes, dict[int, dict[bytes, Record]]] = {}  # by space, day and id
-        self._totals: Counter[tuple[bytes, int]] = Counter()
-        self._trees: dict[tuple[bytes, int], DayIndex] = {}
-
-    def save(self, records: Iterable[Record]) -> list[Record]:
-        new = []
-        for record in records:
-            if record.id not in self.records:
-                self.records[record.id] = record
-                header = record.header
-                space, day = space_of(header.kind, header.room), day_of(header.created_ms)
-                heads = self._heads.setdefault(space, {})
-                heads[header.author] = max(header.seq, heads.get(header.author, -1))
-                self._days.setdefault(space, {}).setdefault(day, {})[record.id] = record
-                self._totals[space, day] += int.from_bytes(record.id, "big")
-                self._trees.pop((space, day), None)
-                new.append(record)
-        return new
-
-    def length(self, author: bytes) -> int:
-        return 1 + max((heads.get(author, -1) for heads in self._heads.values()), default=-1)
-
-    def head(self, author: bytes, length: int) -> Any:
-        """The author's last record in wire form, if there are more than ``length``."""
-        if self.length(author) <= length:
-            return None
-        found = (r for r in self.records.values() if r.header.author == author)
-        return max(found, key=lambda r: r.header.seq).to_wire()
-
-    def sum(self, space: bytes, from_day: int = 0) -> Sum:
-        days = [day for day in self._days.get(space, {}) if day >= from_day]
-        count = sum(len(self._days[space][day]) for day in days)
-        return Sum(count, fingerprint(count, sum(self._totals[space, day] for day in days)))
-
-    def sums(self) -> tuple[Sum, ...]:
-        return tuple(self.sum(space) for space in sorted(self._days))
-
-    def days(self, space: bytes, from_day: int) -> dict[int, Sum]:
-        return {
-            day: Sum(len(ids), fingerprint(len(ids), self._totals[space, day]))
-            for day, ids in sorted(self._days.get(space, {}).items())
-            if day >= from_day
-        }
-
-    def contents(self, space: bytes, parts: Sequence[Part], limit: int) -> list[Content]:
-        contents: list[Content] = []
-        for part in parts:
-            key = (space, part.day)
-            tree = self._trees.get(key)
-            if tree is None:
-                ids = self._days.get(space, {}).get(part.day, {})
-                tree = self._trees[key] = DayIndex(ids)
-            contents.append(tree.content(part, limit))
-            limit -= len(contents[-1]) if part.listed else 0
-        return contents
-
-    def heads(self, space: bytes) -> list[tuple[bytes, int]]:
-        return sorted(self._heads.get(space, {}).items())
-
-    def newer(
-        self, space: bytes, from_day: int, heads: dict[bytes, int], limit: int
-    ) -> tuple[list[Run], bool]:
-        found: dict[bytes, list[Record]] = {}
-        for day, ids in self._days.get(space, {}).items():
-            for record in ids.values() if day >= from_day else ():
-                if record.header.seq > heads.get(head_name(record.header.author), -1):
-                    found.setdefault(record.header.author, []).append(record)
-        runs: list[Run] = []
-        for author in sorted(found):
-            records = sorted(found[author], key=lambda r: (r.header.seq, r.id))[:limit]
-            limit -= len(records)
-            runs.append(Run(author, records[-1].header.seq, tuple(r.id for r in records)))
-            if limit <= 0:
-                return runs, True
-        return runs, False
-
-    def missing(self, ids: Iterable[bytes]) -> list[bytes]:
-        return [item for item in ids if item not in self.records]
-
-    def wires(self, ids: Sequence[bytes], max_bytes: int) -> tuple[list[Any], int]:
-        wires: list[Any] = []
-        size = 0
-        for done, item in enumerate(ids):
-            record = self.records[item]
-            size += len(record.header_bytes) + len(record.body or b"") + 80
-            if wires and size > max_bytes:
-                return wires, done
-            wires.append(record.to_wire())
-        return wires, len(ids)
-
-    def behind(self, heads: Iterable[tuple[bytes, bytes, int]]) -> bool:
-        return any(self._heads.get(space, {}).get(who, -1) < seq for space, who, seq in heads)
+_EVERYWHERE = {SPACE_IDENTITY: 0, SPACE_COMMONS: 0}
 
 
 @dataclass
@@ -279,9 +112,19 @@ class Node:
     def retry_waiting(self) -> None:
         self.keep(self.intake.release())
 
-    def spaces(self) -> tuple[bytes, ...]:
-        """What it holds."""
-        return SPACE_IDENTITY, SPACE_COMMONS
+    def spaces(self) -> Mapping[bytes, int]:
+        """What it holds, each space from a day on."""
+        return _EVERYWHERE
+
+    def fault(self, peer: str, code: str) -> None:
+        """A peer has broken the rules; where all keep them, nobody has."""
+        assert peer
+        self.faults[code] += 1
+
+    def says(self, peer: str, data: bytes) -> bytes | None:
+        """What it really sends in a session in place of ``data``; None: nothing any more."""
+        assert peer
+        return data
 
     # -- gossip
 
@@ -297,25 +140,53 @@ class Node:
         self.wake_gossip()
 
     def heard(self, sender: str, data: bytes) -> None:
+        message = self.decode(data)
+        if message is None:
+            return
+        records = self.open(sender, message.wires)
+        self.take_in(sender, records)
+        spaces = self.spaces()
+        before = {
+            record.header.prev
+            for record in records
+            if record.header.prev and space_of(record.header.kind, record.header.room) in spaces
+        }
+        heads = [head for head in message.heads if head[0] in spaces]
+        if self.store.missing(before) or self.store.behind(heads):
+            self.hint(sender)
+
+    def decode(self, data: bytes) -> gossip.NewRecords | None:
         message = gossip.decode(data)
         assert isinstance(message, gossip.NewRecords)
-        records = [self.intake.open(wire) for wire in message.wires]
-        self.take_in(sender, records)
-        before = [r.header.prev for r in records if r.header.prev]
-        if self.store.missing(before) or self.store.behind(message.heads):
-            self.schedule.hint(sender, self.net.now)
-            self.wake_pulls()
+        return message
+
+    def hint(self, sender: str) -> None:
+        self.schedule.hint(sender, self.net.now)
+        self.wake_pulls()
 
     # -- taking in
+
+    def open(self, sender: str, wires: Iterable[Any]) -> list[Record]:
+        records = []
+        for wire in wires:
+            try:
+                records.append(self.intake.open(wire))
+            except Refused as error:
+                self.fault(sender, error.code)
+        return records
 
     def take_in(self, sender: str, records: list[Record]) -> int:
         missing = set(self.store.missing(r.id for r in records))
         new = [r for r in records if r.id in missing]
         identity = [r for r in new if is_identity(r)]
-        content = [r for r in new if not is_identity(r)]
+        content = [r for r in new if not is_identity(r) and self.holds(r)]
         return self.keep([(sender, r) for r in identity]) + self.keep(
             [(sender, r) for r in content]
         )
+
+    def holds(self, record: Record) -> bool:
+        """Whether it keeps a record of that space, once it is found to be valid."""
+        return space_of(record.header.kind, record.header.room) in self.spaces()
 
     def keep(self, batch: list[tuple[str, Record]]) -> int:
         valid = []
@@ -324,7 +195,7 @@ class Node:
                 if self.intake.judge(record, sender, START_MS + self.net.now):
                     valid.append(record)
             except Refused as error:
-                self.faults[error.code] += 1
+                self.fault(sender, error.code)
         saved = self.store.save(valid)
         self._saved(saved)
         return len(saved)
@@ -368,92 +239,122 @@ class Session:
     def __init__(self, net: Network, asking: Node, answering: Node) -> None:
         self.net, self.asking, self.answering = net, asking, answering
         self.asker, self.answerer = sync.Asker(), sync.Answerer()
-        self.outcome = Outcome.EQUAL
+        self.took = 0  # records that were new to the one who asks
         self.over = False
         self._last_arrival = 0
 
     def start(self) -> None:
-        self.net.sessions.add(self)
+        self.net.sessions[self] = None
         store, author = self.asking.store, self.asking.author.address
-        spaces = [Held(space, 0, store.sum(space)) for space in self.asking.spaces()]
+        spaces = [
+            Held(space, day, store.sum(space, day)) for space, day in self.asking.spaces().items()
+        ]
         self._do_asker(self.asker.start(author, store.length(author), spaces))
 
     def end(self, outcome: Outcome) -> None:
         if not self.over:
             self.over = True
-            self.net.sessions.discard(self)
+            del self.net.sessions[self]
+            if self.answerer.withheld and self.answering.up:
+                self.answering.fault(self.asking.name, "sync.withheld")
             if self.asking.up:
                 self.asking.pulled(self.answering.name, outcome)
 
-    def _carry(self, data: bytes, to: Callable[[bytes], None]) -> None:
+    def _finished(self, end: sync.Finished) -> Outcome:
+        """What `Sessions` makes of it."""
+        code = end.fault or ("sync.withheld" if end.withheld else "")
+        if end.fruitless:
+            code = code or "sync.fruitless"
+        if code:
+            self.asking.fault(self.answering.name, code)
+            return Outcome.FAULT
+        if end.left:
+            return Outcome.AGAIN
+        return Outcome.GAINED if self.took else Outcome.EQUAL
+
+    def _carry(self, sender: Node, peer: Node, data: bytes, to: Callable[[bytes], None]) -> None:
         if self.net.rng.random() < self.net.weather.stream_loss:
             self.end(Outcome.FAILED)
         elif not self.over:
+            said = sender.says(peer.name, data)
+            if said is None:
+                self.net.at(int(limits.MESSAGE_S * 1000), lambda: self.end(Outcome.FAILED))
+                return
             # One message overtakes no other: streams are ordered.
             self._last_arrival = max(self._last_arrival, self.net.now + self.net.delay())
             wait = self._last_arrival - self.net.now
-            self.net.at(wait, lambda: None if self.over else to(data))
+            self.net.at(wait, lambda: None if self.over else to(said))
 
     def _do_asker(self, actions: list[sync.Action]) -> None:
         store, asker = self.asking.store, self.asker
         for action in actions:
             match action:
                 case sync.Send(data):
-                    self._carry(data, lambda d: self._do_answerer(self.answerer.received(d)))
+                    self._carry(
+                        self.asking, self.answering, data,
+                        lambda d: self._do_answerer(self.answerer.received(d)),
+                    )  # fmt: skip
                 case sync.ReadSum(space, from_day):
                     self._do_asker(asker.summed(store.sum(space, from_day)))
                 case sync.ReadHeads(space):
                     self._do_asker(asker.heads(store.heads(space)))
-                case sync.Finished(fault):
-                    assert not fault, fault
-                    self.end(self.outcome)
+                case sync.Finished():
+                    self.end(self._finished(action))
+                case sync.TakeIn(wires):
+                    records = self.asking.open(self.answering.name, wires)
+                    self.took += self.asking.take_in(self.answering.name, records)
                 case _:
-                    self._do_asker(self._do_either(asker, self.asking, self.answering, action))
+                    self._do_asker(self._do_either(asker, self.asking, action))
 
     def _do_answerer(self, actions: list[sync.Action]) -> None:
         store, answerer = self.answering.store, self.answerer
         for action in actions:
             match action:
                 case sync.Send(data):
-                    self._carry(data, lambda d: self._do_asker(self.asker.received(d)))
+                    self._carry(
+                        self.answering, self.asking, data,
+                        lambda d: self._do_asker(self.asker.received(d)),
+                    )  # fmt: skip
                 case sync.ReadHeld(author, length, spaces):
                     own = self.answering.spaces()
-                    held = [
-                        Held(space, day, store.sum(space, day)) if space in own else None
-                        for space, day in spaces
-                    ]
+                    held: list[Held | None] = []
+                    for space, from_day in spaces:
+                        day = max(from_day, own.get(space, 0))
+                        known = space in own
+                        held.append(Held(space, day, store.sum(space, day)) if known else None)
                     self._do_answerer(answerer.held(held, store.head(author, length), []))
                 case sync.ReadNewer(space, from_day, heads):
                     newer = store.newer(space, from_day, dict(heads), limits.PAGE_IDS)
                     self._do_answerer(answerer.newer(*newer))
                 case sync.Finished(fault):
-                    raise AssertionError(fault)
+                    if fault:
+                        self.answering.fault(self.asking.name, fault)
+                    self.end(Outcome.FAILED)
+                case sync.TakeIn(wires):
+                    records = self.answering.open(self.asking.name, wires)
+                    self.answering.take_in(self.asking.name, records)
                 case _:
-                    self._do_answerer(
-                        self._do_either(answerer, self.answering, self.asking, action)
-                    )
+                    self._do_answerer(self._do_either(answerer, self.answering, action))
 
     def _do_either(
-        self, machine: sync.Asker | sync.Answerer, own: Node, peer: Node, action: sync.Action
+        self, machine: sync.Asker | sync.Answerer, own: Node, action: sync.Action
     ) -> list[sync.Action]:
         match action:
             case sync.FindMissing(space, ids):
                 return machine.missing(own.store.missing(ids) if space in own.spaces() else [])
-            case sync.TakeIn(wires):
-                records = [own.intake.open(wire) for wire in wires]
-                if own.take_in(peer.name, records):
-                    self.outcome = Outcome.GAINED
             case sync.ReadDays(space, from_day):
                 return machine.days(own.store.days(space, from_day))
             case sync.ReadParts(space, parts):
                 return machine.parts(own.store.contents(space, parts, limits.PAGE_IDS))
             case sync.ReadWires(ids, max_bytes):
                 return machine.wires(*own.store.wires(ids, max_bytes))
-        return []
+        raise AssertionError(action)
 
 
 @dataclass
 class Network:
+    """All members reach each other, unless links were drawn by `draw`."""
+
     seed: int
     weather: Weather = field(default_factory=Weather)
     make_node: Callable[[Network, str], Node] = Node
@@ -462,9 +363,12 @@ class Network:
         self.rng = Random(self.seed)
         self.now = 0
         self.nodes: dict[str, Node] = {}
-        self.sessions: set[Session] = set()
+        self.sessions: dict[Session, None] = {}
         self.links: set[frozenset[str]] = set()
         self.messages = 0
+        self._drawn: dict[frozenset[str], None] | None = None
+        self._near: dict[str, list[str]] = {}
+        self._cut: set[frozenset[str]] = set()
         self._side: dict[str, int] = {}
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
@@ -495,13 +399,49 @@ class Network:
 
     # -- topology
 
+    def draw(self, names: Sequence[str], degree: int) -> None:
+        """Link each member to ``degree`` others at random (an even number), and to no more.
+
+        Gossip then goes from link to link, as from now on all that members say to each other.
+        """
+        self._drawn = {}
+        for _ in range(degree // 2):
+            ring = self.rng.sample(names, len(names))
+            for one, other in zip(ring, [*ring[1:], ring[0]], strict=True):
+                self._drawn[frozenset((one, other))] = None
+
+    def join(self, names: Iterable[str]) -> int:
+        """Add links until each of these members reaches the others over them alone."""
+        assert self._drawn is not None
+        groups = {name: {name} for name in names}
+
+        def merge(one: str, other: str) -> None:
+            if groups[one] is not groups[other]:
+                groups[one] |= groups[other]
+                for name in list(groups[other]):
+                    groups[name] = groups[one]
+
+        for one, other in map(tuple, map(sorted, self._drawn)):
+            if one in groups and other in groups:
+                merge(one, other)
+        added = 0
+        first, *rest = sorted(groups)
+        for name in rest:
+            if groups[name] is not groups[first]:
+                ends = (self.rng.choice(sorted(groups[end])) for end in (first, name))
+                self._drawn[frozenset(ends)] = None
+                merge(first, name)
+                added += 1
+        return added
+
     def add(self, name: str) -> Node:
         node = self.nodes[name] = self.make_node(self, name)
         self.boot(node)
         return node
 
-    def boot(self, node: Node) -> None:
-        node.boot()
+    def boot(self, *nodes: Node) -> None:
+        for node in nodes:
+            node.boot()
         self._relink()
 
     def partition(self, *sides: Sequence[str]) -> None:
@@ -509,22 +449,39 @@ class Network:
         self._side = {name: number for number, side in enumerate(sides) for name in side}
         self._relink()
 
+    def cut(self, one: str, other: str, milliseconds: int) -> None:
+        """One of the two wants to hear no more of the other, for a time."""
+        link = frozenset((one, other))
+        self._cut.add(link)
+        self.at(0, self._relink)
+
+        def mend() -> None:
+            self._cut.discard(link)
+            self._relink()
+
+        self.at(milliseconds, mend)
+
     def reachable(self, one: Node, other: Node) -> bool:
         return one.up and other.up and self._side.get(one.name, 0) == self._side.get(other.name, 0)
 
     def node_gone(self, node: Node) -> None:  # noqa: ARG002 - links follow from who is up
         self._relink()
 
-    def _relink(self) -> None:
+    def _pairs(self) -> Iterable[frozenset[str]]:
+        if self._drawn is not None:
+            return self._drawn
         names = list(self.nodes)
+        return (frozenset((a, b)) for i, a in enumerate(names) for b in names[i + 1 :])
+
+    def _relink(self) -> None:
+        nodes = self.nodes
         wanted = {
-            frozenset((a, b))
-            for i, a in enumerate(names)
-            for b in names[i + 1 :]
-            if self.reachable(self.nodes[a], self.nodes[b])
+            link
+            for link in self._pairs()
+            if link not in self._cut and self.reachable(*(nodes[name] for name in link))
         }
-        for link in self.links - wanted:
-            one, other = (self.nodes[name] for name in link)
+        for link in sorted(self.links - wanted, key=sorted):
+            one, other = (self.nodes[name] for name in sorted(link))
             for here, there in ((one, other), (other, one)):
                 if here.up:
                     here.schedule.gone(there.name)
@@ -537,14 +494,40 @@ class Network:
                 here.schedule.connected(there.name, self.now)
                 self.soon(here, here.wake_pulls)
         self.links = wanted
+        if self._drawn is not None:
+            self._near = {name: [] for name in self.nodes}
+            for link in self._drawn:
+                if link in wanted:
+                    one_name, other_name = sorted(link)
+                    self._near[one_name].append(other_name)
+                    self._near[other_name].append(one_name)
 
     # -- gossip
 
-    def publish(self, sender: Node, data: bytes) -> None:
+    def publish(self, sender: Node, data: bytes, to: Sequence[str] | None = None) -> None:
+        """To all; or, over links, to all neighbours or these of them, who tell theirs."""
+        if self._drawn is not None:
+            self._pass_on(sender, data, {sender.name}, to)
+            return
         for node in self.nodes.values():
             if node is sender or not self.reachable(sender, node):
                 continue
             self._tell(sender, node, data, self.weather.gossip_offers)
+
+    def _pass_on(
+        self, sender: Node, data: bytes, have: set[str], to: Sequence[str] | None = None
+    ) -> None:
+        for name in self._near[sender.name] if to is None else to:
+            if name not in have and self.rng.random() >= self.weather.gossip_loss:
+                self.messages += 1
+                self.at(self.delay(), lambda name=name: self._arrive(sender, name, data, have))
+
+    def _arrive(self, sender: Node, name: str, data: bytes, have: set[str]) -> None:
+        if name not in have and frozenset((sender.name, name)) in self.links:
+            have.add(name)
+            node = self.nodes[name]
+            node.heard(sender.name, data)
+            self._pass_on(node, data, have)
 
     def _tell(self, sender: Node, node: Node, data: bytes, offers: int) -> None:
         if self.rng.random() >= self.weather.gossip_loss:

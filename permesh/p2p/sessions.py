@@ -72,7 +72,6 @@ class Sessions:
         )
         self._inbound: Counter[str] = Counter()
         self._fetching: set[bytes] = set()  # wanted from some peer right now
-        self._fruitless: set[str] = set()  # whose last session was
 
     async def ask(self, peer_id: str) -> Outcome:
         """Pull from a peer, and give it what it lacks."""
@@ -132,7 +131,7 @@ class Sessions:
         session = _Session(self, peer_id, stream)
         finished = await session.run(asker, asker.start(author, *await self._store.scan(read)))
         code = finished.fault or ("sync.withheld" if finished.withheld else "")
-        if self._is_fruitless_again(peer_id, finished.fruitless and not session.took):
+        if finished.fruitless:
             code = code or "sync.fruitless"
         if code:
             self._fault(peer_id, code)
@@ -140,16 +139,6 @@ class Sessions:
         if finished.left or session.left or set(self._spaces()) - set(spaces):
             return Outcome.AGAIN
         return Outcome.GAINED if session.took else Outcome.EQUAL
-
-    def _is_fruitless_again(self, peer_id: str, fruitless: bool) -> bool:
-        """Once is nobody's fault: what differed may have come from elsewhere meanwhile."""
-        again = fruitless and peer_id in self._fruitless
-        self._fruitless.discard(peer_id)
-        if fruitless:
-            while len(self._fruitless) >= limits.PEERS:
-                self._fruitless.pop()
-            self._fruitless.add(peer_id)
-        return again
 
 
 class _Session:

@@ -142,7 +142,7 @@ class Finished:
     """The session is over. ``fault`` is a code if the peer broke the rules.
 
     ``withheld`` counts records that the peer listed and then did not give; ``fruitless`` says that
-    days were said to differ and nothing was found that does; ``left`` that a limit was met and
+    its sums claimed that it has what lacks here, and it did not; ``left`` that a limit was met and
     another session would go on.
     """
 
@@ -212,17 +212,19 @@ class Asker:
     def __init__(self) -> None:
         self._own: tuple[Held, ...] = ()
         self._spaces: deque[Held] = deque()  # as they have them, still to be gone through
-        self._differed = self._found = False
+        self._refuted = False
+        self._claim = _NO_CLAIM  # of the whole space
         self._space = Held(b"", 0, NOTHING)  # gone through now, as they have it
         self._heads: dict[bytes, int] = {}
         self._paged = 0
         self._days: list[tuple[int, Sum]] = []  # here, still to be told of; the newest last
         self._to_day = 0
         self._asked_days = Days(b"", 0, 0, ())
-        # To be asked for, the last one first, each with how many ids its content weighs as much as.
-        # What falls out is left to another session.
-        self._parts: deque[tuple[Part, int]] = deque(maxlen=limits.PARTS_IN_SPACE)
+        # To be asked for, the last one first, each with how many ids its content weighs as much as
+        # and what its sum claims. What falls out is left to another session.
+        self._parts: deque[tuple[Part, int, int]] = deque(maxlen=limits.PARTS_IN_SPACE)
         self._asked: tuple[Part, ...] = ()
+        self._claims: tuple[int, ...] = ()
         self._asked_in_space = 0
         self._theirs: tuple[Content, ...] = ()
         self._surplus: deque[bytes] = deque()
@@ -289,6 +291,8 @@ class Asker:
         self._parts.clear()
         self._surplus.clear()
         own = next(held for held in self._own if held.space == self._space.space)
+        same_days = own.from_day == self._space.from_day
+        self._claim = _claim(own.sum, self._space.sum) if same_days else _NO_CLAIM
         # Heads find what is new in one round, but cost bytes for every author: they are worth it
         # where the other has more than we.
         if self._space.sum.count > own.sum.count:
@@ -296,8 +300,7 @@ class Asker:
         return self._read_days()
 
     def _finish(self) -> list[Action]:
-        fruitless = self._differed and not self._found
-        return [Finished("", self._fetch.withheld, fruitless, self._left)]
+        return [Finished("", self._fetch.withheld, self._refuted, self._left)]
 
     # -- heads ----------------------------------------------------------------------------------
 
@@ -328,7 +331,6 @@ class Asker:
         # New records may come to the answerer while it is listed, but not without end.
         if (more and not ids) or self._paged > self._space.sum.count + limits.PAGE_IDS:
             return [Finished("sync.endless")]
-        self._found = self._found or bool(ids)
         self._after_fetch = self._ask_newer if more else self._read_sum
         return [FindMissing(self._space.space, ids)] if ids else self._after_fetch()
 
@@ -347,6 +349,8 @@ class Asker:
         """Takes what is here of each day."""
         self._days = sorted(days.items())
         self._to_day = MAX_UINT
+        if sum(item.count for item in days.values()) != self._claim:
+            self._claim = _NO_CLAIM
         return self._ask_days()
 
     def _ask_days(self) -> list[Action]:
@@ -360,6 +364,8 @@ class Asker:
 
     def _days_differ(self, days: Mapping[int, Sum]) -> list[Action]:
         own = dict(self._asked_days.days)
+        if days:
+            self._claim = _NO_CLAIM
         for day, theirs in days.items():
             if not self._asked_days.from_day <= day <= self._asked_days.to_day:
                 return [Finished("sync.wrong_answer")]
@@ -374,21 +380,23 @@ class Asker:
         small = theirs.count <= limits.LISTED_UP_TO or own.count == 0
         apart = abs(own.count - theirs.count) > limits.LISTED_ABOVE * most
         listed = (small or apart) and most < limits.PAGE_IDS  # a full list may be cut off
-        self._differed = True
         self._left = self._left or len(self._parts) == self._parts.maxlen
         # Sixteen sums weigh as much as nine ids. Nobody has more ids than that at the last digit.
         weight = most if listed else 9
-        self._parts.append((Part(day, path, listed or len(path) == MAX_PATH), weight))
+        part = Part(day, path, listed or len(path) == MAX_PATH)
+        self._parts.append((part, weight, _claim(own, theirs)))
 
     def _ask_parts(self) -> list[Action]:
         asked: list[Part] = []
+        claims: list[int] = []
         ids = 0
         while self._parts and len(asked) < limits.PARTS:
-            part, weight = self._parts[-1]
+            part, weight, claim = self._parts[-1]
             ids += weight
-            if asked and ids > limits.PAGE_IDS:
+            if asked and ids >= limits.PAGE_IDS:
                 break
             asked.append(part)
+            claims.append(claim)
             self._parts.pop()
         self._asked_in_space += len(asked)
         if not asked:
@@ -397,7 +405,7 @@ class Asker:
             self._left = True
             self._to_day = -1
             return self._tell()
-        self._asked = tuple(asked)
+        self._asked, self._claims = tuple(asked), tuple(claims)
         return self._say(Parts(self._space.space, self._asked), Contents)
 
     def _contents(self, contents: tuple[Content, ...]) -> list[Action]:
@@ -412,22 +420,34 @@ class Asker:
     def parts(self, contents: Sequence[Content]) -> list[Action]:
         """Takes what is here in the parts that were asked for."""
         lacking: list[bytes] = []
-        for part, own, theirs in zip(self._asked, contents, self._theirs, strict=True):
-            if part.listed:
-                here, there = set(own), set(theirs)
-                lacking += [item for item in theirs if item not in here]  # type: ignore[misc]
-                if len(theirs) < limits.PAGE_IDS:
-                    self._surplus.extend(item for item in own if item not in there)  # type: ignore[misc]
-            else:
-                for digit, mine, other in zip(DIGITS, own, theirs, strict=True):
-                    assert isinstance(mine, Sum)
-                    assert isinstance(other, Sum)
-                    self._divide(part.day, part.path + digit, mine, other)
-        self._found = self._found or bool(lacking or self._surplus)
+        asked = zip(self._asked, self._claims, contents, self._theirs, strict=True)
+        listed = sum(len(theirs) for part, _, _, theirs in asked if part.listed)
+        for part, claim, own, theirs in zip(
+            self._asked, self._claims, contents, self._theirs, strict=True
+        ):
+            if not part.listed:
+                self._compare_sums(part, claim, own, theirs)
+                continue
+            here, there = set(own), set(theirs)
+            lack = [item for item in theirs if item not in here]
+            lacking += lack  # type: ignore[arg-type]
+            # With a full page so much has come there meanwhile that lists may be cut off.
+            if listed < limits.PAGE_IDS:
+                self._surplus.extend(item for item in own if item not in there)  # type: ignore[misc]
+                self._refuted = self._refuted or (not lack and claim == len(own))
         self._after_fetch = self._ask_parts
         if not lacking:
             return self._ask_parts()
         return [FindMissing(self._space.space, tuple(lacking))]
+
+    def _compare_sums(self, part: Part, claim: int, own: Content, theirs: Content) -> None:
+        count = 0
+        for digit, mine, other in zip(DIGITS, own, theirs, strict=True):
+            assert isinstance(mine, Sum)
+            assert isinstance(other, Sum)
+            count += mine.count
+            self._divide(part.day, part.path + digit, mine, other)
+        self._refuted = self._refuted or (own == theirs and claim == count)
 
     # -- exchanging records ---------------------------------------------------------------------
 
@@ -459,8 +479,10 @@ class Asker:
         self._told += len(page)
         if not page or self._told > limits.LACKED_IDS:
             self._surplus.clear()
-            older = self._to_day >= self._space.from_day
-            return self._ask_days() if older else self._next_space()
+            if self._to_day >= self._space.from_day:
+                return self._ask_days()
+            self._refuted = self._refuted or self._claim != _NO_CLAIM
+            return self._next_space()
         return self._say(Lack(self._space.space, tuple(sorted(page))), Want)
 
     def wires(self, wires: Sequence[Any], done: int) -> list[Action]:
@@ -568,6 +590,17 @@ class Answerer:
 
     def wires(self, wires: Sequence[Any], done: int) -> list[Action]:
         return self._give.send(wires, done)
+
+
+_NO_CLAIM = -1
+
+
+def _claim(own: Sum, theirs: Sum) -> int:
+    """Who has other ids, and not fewer, has one that lacks here, and will have it: sets only grow.
+
+    The claim is refuted if the ids here are still as many as this says, and nothing is found.
+    """
+    return own.count if theirs.count >= own.count else _NO_CLAIM
 
 
 def _fits(part: Part, content: Content) -> bool:

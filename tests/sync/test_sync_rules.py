@@ -44,6 +44,7 @@ from permesh.records import MAX_UINT, Record, pack
 from permesh.space_index import Run
 from permesh.spaces import (
     DIGITS,
+    MAX_PATH,
     NOTHING,
     SPACE_COMMONS,
     SPACE_IDENTITY,
@@ -292,10 +293,9 @@ def test_sums_that_never_fit_come_to_an_end_and_hold_little(
     """Every part is said to differ, and so are all of its parts."""
     monkeypatch.setattr(limits, "PARTS_IN_SPACE", 300)
     monkeypatch.setattr(limits, "PARTS", 16)
-    asker = asker_at_contents()
-    differs: Content = tuple(Sum(1000, b"t" * 16) for _ in DIGITS)
-    own: Content = tuple(Sum(1000, b"o" * 16) for _ in DIGITS)
-    said: list[Any] = [Send(encode(Parts(SPACE_COMMONS, (Part(TODAY, "", False),))))]
+    asker = asker_at_days()
+    said: Sequence[Any] = asker.received(encode(Differing(((TODAY, Sum(MAX_UINT, b"t" * 16)),))))
+    differs: Content = tuple(Sum(MAX_UINT, b"t" * 16) for _ in DIGITS)
     rounds = asked = 0
     while isinstance(said[0], Send):
         [send] = said
@@ -303,25 +303,15 @@ def test_sums_that_never_fit_come_to_an_end_and_hold_little(
         assert isinstance(message, Parts)
         asked += len(message.parts)
         rounds += 1
-        listed = [part for part in message.parts if part.listed]
+        assert all(part.listed == (len(part.path) == MAX_PATH) for part in message.parts)
         asker.received(
             encode(Contents(tuple(() if part.listed else differs for part in message.parts)))
         )
-        said = asker.parts([() if part.listed else own for part in message.parts])
+        said = asker.parts([() if part.listed else sixteen({}) for part in message.parts])
         assert len(asker._parts) <= 300
-        assert all(len(part.path) == 16 for part in listed)
     assert said == [Finished(fruitless=True, left=True)]
     assert asked <= 300
     assert rounds <= 300 / 16 + 16
-
-
-def test_a_difference_that_is_not_found_is_fruitless() -> None:
-    asker = asker_at_list()
-    ids = (b"\x70" * 32,)
-    asker.received(encode(Contents((ids,))))
-    assert asker.parts([ids]) == [Finished(fruitless=True)]
-    # Where no day differs after all, what lacked came from somebody else in the meantime.
-    assert asker_at_days().received(encode(Differing(()))) == [Finished()]
 
 
 def test_what_came_from_elsewhere_meanwhile_is_not_fruitless() -> None:
