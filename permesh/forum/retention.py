@@ -63,11 +63,15 @@ class Retention:
             await self._floors_rose()
         dropped = 0
         for room, (floor, _) in floors.items():
-            keep = await self._store.read(lambda store, room=room: pinned(store.connection, room))
-            while floor and (
-                count := await self._store.write(Store.drop_before, room, floor, keep)
-            ):
-                dropped += count
+            if floor:
+                dropped += await self._drop(room, floor)
+        return dropped
+
+    async def _drop(self, room: bytes, floor: int) -> int:
+        keep = await self._store.read(lambda store: pinned(store.connection, room))
+        dropped = 0
+        while count := await self._store.write(Store.drop_before, room, floor, keep):
+            dropped += count
         return dropped
 
     def _plan(self, store: Store, today: int) -> dict[bytes, tuple[int, bool]]:
@@ -101,10 +105,6 @@ def pinned(connection: sqlite3.Connection, room: bytes) -> frozenset[bytes]:
             for row in connection.execute("SELECT current FROM forum_posts WHERE id = ?", (post,))
         )
     return frozenset(found)
-
-
-def _pinned(store: Store, room: bytes) -> frozenset[bytes]:
-    return pinned(store.connection, room)
 
 
 def _keep(connection: sqlite3.Connection, room: bytes, default: Keep) -> Keep:
