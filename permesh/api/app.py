@@ -6,9 +6,9 @@ Owns the routes and their limits. Each is one call of the ``Node``; must never d
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -16,12 +16,25 @@ from permesh import __version__, schema
 from permesh.errors import PermeshError
 from permesh.node import Node
 
+from .forum import ATTACHMENTS, attachment_routes, forum_routes
 from .openai import openai_routes
-from .problems import MAX_ECHO, explain, internal, invalid_request, problem_body, problem_response
+from .pages import DEFAULT_PAGE, Cursor, Limit
+from .problems import (
+    ANY,
+    MAX_ECHO,
+    NAMED,
+    RATE,
+    explain,
+    failures,
+    internal,
+    invalid_request,
+    problem_body,
+    problem_response,
+    problem_schemas,
+)
 from .streams import EventStream, Writer, sse, sse_object
 
-MAX_PAGE = 500
-DEFAULT_PAGE = 100
+STREAMED = frozenset({ATTACHMENTS})  # paths whose bodies are read as they come
 
 # FastAPI can export requests, bodies among them, when an environment variable says so.
 _NO_TELEMETRY: Any = {  # releases before that take and ignore it
@@ -32,13 +45,35 @@ _NO_TELEMETRY: Any = {  # releases before that take and ignore it
     "auto_configure": False,
 }
 
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
-Cursor = Annotated[str | None, Query(max_length=512)]
-Order = Annotated[Literal["asc", "desc"], Query()]
+Agent = Annotated[str, Path(min_length=1, description="a number, a name, or an address")]
+ProposalId = Annotated[str, Path(min_length=1, description="an id, or its beginning")]
+ModelName = Annotated[str, Path(min_length=1)]
+After = Annotated[
+    str | None, Query(max_length=128, description="the `id` of the last event that was seen")
+]
+LastEventId = Annotated[
+    str | None, Header(max_length=128, description="as `after`, which it overrides")
+]
+_NO_CONTENT: dict[int | str, dict[str, Any]] = {204: {"description": "Done"}}
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """With our answer to what makes no sense, and not FastAPI's, which is never given."""
+        if self.openapi_schema is None:
+            made = super().openapi()
+            for path in made["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+            shapes = made["components"]["schemas"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                shapes.pop(name, None)
+            shapes.update(problem_schemas())
+        return super().openapi()
 
 
 def build_app(node: Node) -> FastAPI:
-    app = FastAPI(
+    app = _App(
         title="permesh",
         version=__version__,
         docs_url=None,  # the interactive pages load scripts from elsewhere
@@ -46,111 +81,107 @@ def build_app(node: Node) -> FastAPI:
         telemetry=_NO_TELEMETRY,
     )
     _errors(app)
-    _member_routes(app, node)
-    _forum_routes(app, node)
-    _model_routes(app, node)
-    _event_route(app, node)
+    router = APIRouter(responses=failures(*ANY))
+    _member_routes(router, node)
+    _model_routes(router, node)
+    _event_route(router, node)
+    app.include_router(router)
+    app.include_router(forum_routes(node.forum))
+    app.include_router(attachment_routes(node.attachments))
     app.include_router(openai_routes(node))
     return app
 
 
-def _member_routes(app: FastAPI, node: Node) -> None:
-    @app.get("/status")
+def _member_routes(router: APIRouter, node: Node) -> None:
+    @router.get("/status")
     async def status() -> schema.Status:
         return await node.status()
 
-    @app.get("/identity")
+    @router.get("/identity")
     async def identity() -> schema.Identity:
         return await node.identity()
 
-    @app.get("/members")
+    @router.get("/members")
     async def members(cursor: Cursor = None, limit: Limit = DEFAULT_PAGE) -> schema.Members:
         return await node.members(cursor, limit)
 
-    @app.post("/members/{agent}/admit")
-    async def admit(agent: str, admit: schema.Admit | None = None) -> schema.Member:
+    @router.post("/members/{agent}/admit", responses=failures(*NAMED))
+    async def admit(agent: Agent, admit: schema.Admit | None = None) -> schema.Member:
         return await node.admit(agent, admit.person if admit else None)
 
-    @app.get("/members/{agent}/chronicle")
-    async def chronicle(agent: str) -> schema.Chronicle:
+    @router.get("/members/{agent}/chronicle", responses=failures(*NAMED))
+    async def chronicle(agent: Agent) -> schema.Chronicle:
         return await node.chronicle(agent)
 
-    @app.get("/proposals")
+    @router.get("/proposals")
     async def proposals() -> schema.Proposals:
         return await node.proposals()
 
-    @app.post("/proposals", status_code=201)
+    @router.post("/proposals", status_code=201, responses=failures(*NAMED))
     async def propose(wanted: schema.NewProposal) -> schema.Proposal:
         return await node.propose(wanted)
 
-    @app.post("/proposals/{proposal}/approve")
-    async def approve(proposal: str) -> schema.Proposal:
+    @router.post("/proposals/{proposal}/approve", responses=failures(*NAMED))
+    async def approve(proposal: ProposalId) -> schema.Proposal:
         return await node.approve(proposal)
 
-    @app.get("/releases")
+    @router.get("/releases")
     async def releases() -> schema.Releases:
         return await node.releases()
 
-    @app.post("/owner")
+    @router.post("/owner")
     async def owner(says: schema.OwnerSays) -> schema.Told:
         return await node.tell_owner(says.statement)
 
-    @app.post("/mesh/invite")
+    @router.post("/mesh/invite")
     async def invite() -> schema.Invite:
         return await node.invite()
 
 
-def _forum_routes(app: FastAPI, node: Node) -> None:
-    @app.get("/rooms")
-    async def rooms(cursor: Cursor = None, limit: Limit = DEFAULT_PAGE) -> schema.Rooms:
-        return await node.rooms(cursor, limit)
-
-    @app.post("/rooms", status_code=201)
-    async def create_room(room: schema.NewRoom) -> schema.Room:
-        return await node.create_room(room)
-
-    @app.get("/rooms/{room:path}/posts")
-    async def posts(
-        room: str, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE, order: Order = "asc"
-    ) -> schema.Posts:
-        return await node.posts(room, cursor, limit, order)
-
-    @app.post("/rooms/{room:path}/posts", status_code=201)
-    async def post(room: str, post: schema.NewPost) -> schema.Post:
-        return await node.post(room, post)
-
-
-def _model_routes(app: FastAPI, node: Node) -> None:
-    @app.get("/models")
+def _model_routes(router: APIRouter, node: Node) -> None:
+    @router.get("/models")
     async def models(cursor: Cursor = None, limit: Limit = DEFAULT_PAGE) -> schema.Models:
         return await node.models(cursor, limit)
 
-    @app.post("/models/{name:path}/serve")
-    async def serve(name: str, span: schema.Serve) -> schema.Span:
+    @router.post("/models/{name:path}/serve", responses=failures(*NAMED, *RATE, 502, 504))
+    async def serve(name: ModelName, span: schema.Serve) -> schema.Span:
         return await node.serve(name, span.layers)
 
-    @app.delete("/models/{name:path}/serve", status_code=204)
-    async def stop_serving(name: str) -> Response:
+    @router.delete(
+        "/models/{name:path}/serve",
+        status_code=204,
+        response_class=Response,
+        responses={**_NO_CONTENT, **failures(*NAMED)},
+    )
+    async def stop_serving(name: ModelName) -> Response:
         await node.stop_serving(name)
         return Response(status_code=204)
 
 
-def _event_route(app: FastAPI, node: Node) -> None:
-    async def produce(writer: Writer) -> None:
-        async with node.events() as events:
-            async for event in events:
-                await writer.write(sse_object(event.data, event.name))
-
+def _event_route(router: APIRouter, node: Node) -> None:
     def on_error(error: PermeshError) -> bytes:
         return sse(json.dumps(problem_body(error)), "error")
 
     description = (
         "Server-sent events: `snapshot` first, then `status`, `room`, `post`, `member`, `span`; "
-        "after `lagged`, which means that events were dropped, another `snapshot`."
+        "after `lagged`, which means that events were dropped, another `snapshot`. Where an event "
+        "has an `id`, a later request may go on after it: what was saved in between follows the "
+        "first snapshot, so that a break loses nothing."
     )
 
-    @app.get("/events", status_code=200, response_class=EventStream, description=description)
-    async def events() -> Response:
+    @router.get(
+        "/events",
+        status_code=200,
+        response_class=EventStream,
+        description=description,
+        responses=failures(409),
+    )
+    async def events(after: After = None, last_event_id: LastEventId = None) -> Response:
+        async def produce(writer: Writer) -> None:
+            async with node.events(last_event_id or after) as events:
+                async for event in events:
+                    await writer.write(sse_object(event.data, event.name, event.cursor))
+
         return EventStream(produce, on_error)
 
 
@@ -171,7 +202,7 @@ def _errors(app: FastAPI) -> None:
             "The paths are in /openapi.json.",
             http_status=error.status_code,
         )
-        return problem_response(path, problem)
+        return problem_response(path, problem, error.headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:
         # What is handled here is raised again by the framework, and logged by the server.

@@ -6,6 +6,7 @@ Owns the refusal of browsers and the limits on bodies. Must never know a path's 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,8 @@ from .problems import problem_response
 # A post is at most 32 KiB; a long conversation for a model is the largest body.
 MAX_BODY_BYTES = 1024 * 1024
 BODY_SECONDS = 30.0
+# A file, which the application reads as it comes; between two pieces, BODY_SECONDS.
+STREAM_SECONDS = 600.0
 MAX_DEPTH = 64  # levels of JSON; a chat request has four
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -24,19 +27,24 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class Guard:
-    """Reads each body whole, within its limits, and hands it on in one piece.
+    """Reads each body whole, within its limits, and hands it on in one piece; a body for one of
+    the ``streamed`` paths is handed on as it comes, and how long it may be is for its reader.
 
     An application that answers without reading the body would leave hypercorn's queue full and
     its connection stuck, so nothing gets past here unread.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, streamed: Collection[str] = ()) -> None:
         self._app = app
+        self._streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] == "http" and scope["path"] in self._streamed:
+            await self._stream(scope, receive, send)
             return
         try:
             body = await _read_body(receive)
@@ -47,6 +55,49 @@ class Guard:
             return
         if body is not None:
             await self._app(scope, _replay(body, receive), send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = _StreamedBody(receive, trio.current_time() + STREAM_SECONDS)
+
+        async def send_while_draining(message: Message) -> None:
+            if not body.over:
+                body.over = True
+                nursery.start_soon(_drain, receive)
+            await send(message)
+
+        try:
+            _refuse_browsers(scope)
+        except PermeshError as error:
+            await _answer_while_draining(scope, receive, send, error)
+            return
+        async with trio.open_nursery() as nursery:
+            failure: Exception | None = None
+            try:
+                await self._app(scope, body.receive, send_while_draining)
+            except Exception as error:
+                failure = error  # raised below: a nursery would wrap it in a group
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+
+class _StreamedBody:
+    """A body that is handed on as it comes, unless it stalls."""
+
+    def __init__(self, receive: Receive, deadline: float) -> None:
+        self._receive = receive
+        self._deadline = deadline
+        self.over = False  # whether all of it was read, or nobody will
+
+    async def receive(self) -> Message:
+        if self.over:
+            return await self._receive()
+        until = min(self._deadline, trio.current_time() + BODY_SECONDS)
+        with trio.move_on_at(until):
+            message = await self._receive()
+            self.over = not message.get("more_body", False)
+            return message
+        raise _slow()
 
 
 def _refuse_browsers(scope: Scope) -> None:
@@ -92,7 +143,11 @@ async def _read_body(receive: Receive) -> bytes | None:
                 )
             if not message.get("more_body", False):
                 return bytes(body)
-    raise PermeshError(
+    raise _slow()
+
+
+def _slow() -> PermeshError:
+    return PermeshError(
         "request.slow",
         f"The request's body did not come within {BODY_SECONDS:.0f} s.",
         "Send it at once.",
@@ -100,15 +155,16 @@ async def _read_body(receive: Receive) -> bytes | None:
     )
 
 
+async def _drain(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def _answer_while_draining(
     scope: Scope, receive: Receive, send: Send, error: PermeshError
 ) -> None:
-    async def drain() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(drain)
+        nursery.start_soon(_drain, receive)
         await problem_response(scope["path"], error)(scope, receive, send)
         nursery.cancel_scope.cancel()
 

@@ -18,7 +18,16 @@ from permesh.errors import NotFound, PermeshError
 from permesh.node import ChatDelta, ChatRequest, Node
 
 from .openai_shapes import ChatCompletion, Choice, Completion, Model, ModelList, chat_request
-from .problems import MAX_ECHO, OPENAI_PREFIX, openai_body
+from .problems import (
+    ANY,
+    MAX_ECHO,
+    NAMED,
+    OPENAI_PREFIX,
+    RATE,
+    OpenAIProblemReply,
+    failures,
+    openai_body,
+)
 from .streams import EventStream, Writer, sse, while_connected
 
 MAX_MODELS = 1000
@@ -27,13 +36,15 @@ DONE = b"data: [DONE]\n\n"
 
 
 def openai_routes(node: Node) -> APIRouter:
-    router = APIRouter(prefix=OPENAI_PREFIX)
+    router = APIRouter(prefix=OPENAI_PREFIX, responses=failures(*ANY, shape=OpenAIProblemReply))
+    named = failures(*NAMED, shape=OpenAIProblemReply)
+    answered = failures(*NAMED, *RATE, 502, 504, shape=OpenAIProblemReply)
 
     @router.get("/models")
     async def models() -> ModelList:
         return ModelList(data=await _reachable(node))
 
-    @router.get("/models/{model:path}")
+    @router.get("/models/{model:path}", responses=named)
     async def model(model: str) -> Model:
         for known in await _reachable(node):
             if known.id == model:
@@ -44,7 +55,7 @@ def openai_routes(node: Node) -> APIRouter:
             "List what is there with: permesh model list",
         )
 
-    @router.post("/chat/completions", response_model=Completion)
+    @router.post("/chat/completions", response_model=Completion, responses=answered)
     async def chat_completions(body: ChatCompletion, request: Request) -> Response:
         asked = chat_request(body)
         if body.stream:

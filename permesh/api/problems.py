@@ -7,21 +7,84 @@ client. Must never know what caused them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
+from permesh import schema
 from permesh.errors import PermeshError
 
 log = logging.getLogger(__name__)
 
 OPENAI_PREFIX = "/v1"
+_REF = "#/components/schemas/{model}"
 MAX_ECHO = 200  # characters of a client's own input that an error repeats
 
 # Codes that OpenAI's clients know, for ours.
 _OPENAI_CODES = {"model.unknown": "model_not_found"}
 _OPENAI_PARAMS = {"model.unknown": "model"}
+
+
+# How any request may fail: it makes no sense (400), came from a web page or from one that is no
+# member (403), came too slowly (408) or is too large (413); the daemon met a fault of its own
+# (500), is busy or stopping (503), or its disk is full (507).
+ANY = (400, 403, 408, 413, 500, 503, 507)
+NAMED = (404, 409)  # what is named is not here, or fits several, or does not go with what is
+RATE = (429,)
+_MEANING = {
+    400: "The request makes no sense, or breaks a rule.",
+    403: "Not for web pages, or not for who is no member.",
+    404: "What is named is not here.",
+    408: "The body came too slowly.",
+    409: "It does not go with what is here.",
+    413: "Too large.",
+    429: "Too much for now.",
+    500: "A fault of the daemon's own.",
+    502: "A member went away.",
+    503: "The daemon, or who could answer, is not ready.",
+    504: "Who could answer did not in time.",
+    507: "The disk is full.",
+}
+
+
+class ProblemReply(BaseModel):
+    """Every error that is not OpenAI's."""
+
+    error: schema.Problem
+
+
+class OpenAIProblem(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+    remedy: str
+
+
+class OpenAIProblemReply(BaseModel):
+    """An error in OpenAI's shape; ``remedy`` is permesh's addition."""
+
+    error: OpenAIProblem
+
+
+def failures(
+    *statuses: int, shape: type[BaseModel] = ProblemReply
+) -> dict[int | str, dict[str, Any]]:
+    """These statuses, as a route documents them: JSON, whatever the route itself gives."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(model=shape.__name__)}}}
+    return {status: {"description": _MEANING[status], "content": content} for status in statuses}
+
+
+def problem_schemas() -> dict[str, Any]:
+    """What `failures` refers to, for OpenAPI's components."""
+    found: dict[str, Any] = {}
+    for shape in (ProblemReply, OpenAIProblemReply):
+        made = shape.model_json_schema(ref_template=_REF)
+        found |= made.pop("$defs")
+        found[shape.__name__] = made
+    return found
 
 
 class OpenAIError(PermeshError):
@@ -58,10 +121,12 @@ def openai_body(error: PermeshError) -> dict[str, Any]:
     }
 
 
-def problem_response(path: str, error: PermeshError) -> JSONResponse:
+def problem_response(
+    path: str, error: PermeshError, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     under_openai = path == OPENAI_PREFIX or path.startswith(OPENAI_PREFIX + "/")
     body = openai_body(error) if under_openai else problem_body(error)
-    return JSONResponse(body, status_code=error.http_status)
+    return JSONResponse(body, status_code=error.http_status, headers=headers)
 
 
 def invalid_request(errors: Sequence[Any]) -> OpenAIError:

@@ -27,7 +27,7 @@ from hypercorn.typing import ASGIFramework, ConnectionState
 from permesh.config import Home
 from permesh.node import Node
 
-from .app import build_app
+from .app import STREAMED, build_app
 from .guard import Guard
 from .unix import SEND_SECONDS, GuardedStream, PeerListener, bind_socket
 
@@ -95,7 +95,7 @@ def _protocol(node: Node) -> partial[_Connection]:
     config.keep_alive_timeout = IDLE_SECONDS
     config.h11_max_incomplete_size = MAX_HEADER_BYTES
     config.include_server_header = False
-    app = ASGIWrapper(cast(ASGIFramework, Guard(build_app(node))))
+    app = ASGIWrapper(cast(ASGIFramework, Guard(build_app(node), STREAMED)))
     return partial(_Connection, app, config, WorkerContext(None), ConnectionState({}))
 
 

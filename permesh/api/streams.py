@@ -9,7 +9,8 @@ would be left suspended, its cancel scopes open, when the client leaves while it
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 import trio
@@ -27,14 +28,15 @@ KEEP_ALIVE = b": keep-alive\n\n"
 Result = TypeVar("Result")
 
 
-def sse(data: str, event: str | None = None) -> bytes:
-    """One event; ``data`` is JSON and so without line breaks."""
+def sse(data: str, event: str | None = None, cursor: str = "") -> bytes:
+    """One event; ``data`` is JSON and so without line breaks, as a cursor is."""
     name = f"event: {event}\n" if event else ""
-    return f"{name}data: {data}\n\n".encode()
+    place = f"id: {cursor}\n" if cursor else ""
+    return f"{name}{place}data: {data}\n\n".encode()
 
 
-def sse_object(shape: BaseModel, event: str | None = None) -> bytes:
-    return sse(shape.model_dump_json(), event)
+def sse_object(shape: BaseModel, event: str | None = None, cursor: str = "") -> bytes:
+    return sse(shape.model_dump_json(), event, cursor)
 
 
 async def while_connected(receive: Receive, work: Callable[[], Awaitable[Result]]) -> Result | None:
@@ -125,3 +127,36 @@ class EventStream(Response):
         except Exception as error:
             return explain(error)
         return None
+
+
+class ByteStream(Response):
+    """The bytes that ``source`` gives. A failure before the first of them is an ordinary response;
+    one after it breaks the connection off, so that nobody takes a part for the whole."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(
+        self,
+        source: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]],
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(headers=headers)
+        del self.headers["content-length"]
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        writer = Writer(send, self.raw_headers)
+
+        async def produce() -> bool:
+            async with self._source() as chunks:
+                async for data in chunks:
+                    await writer.write(data)
+            return True
+
+        try:
+            if await while_connected(receive, produce):
+                await writer.close()
+        except Exception as error:
+            if writer.started:
+                raise
+            await problem_response(scope["path"], explain(error))(scope, receive, send)

@@ -6,10 +6,33 @@ what needs no daemon is imported where it is used.
 
 from __future__ import annotations
 
-from . import forum, identity, machine, models, owner, papers, registrars
+from . import (
+    attachments,
+    forum,
+    identity,
+    machine,
+    models,
+    moderation,
+    owner,
+    papers,
+    registrars,
+    rooms,
+)
 from .root import root as main
 
-for _group in (identity, papers, registrars, owner, forum, models, machine):
+_GROUPS = (
+    identity,
+    papers,
+    registrars,
+    owner,
+    rooms,
+    forum,
+    moderation,
+    attachments,
+    models,
+    machine,
+)
+for _group in _GROUPS:
     for _command in _group.COMMANDS:
         main.add_command(_command)
 

@@ -11,7 +11,7 @@ from permesh.display import clean
 from permesh.errors import PermeshError
 
 from . import output
-from .forum import read_stdin
+from .inputs import read_stdin
 from .root import Face, json_option, pass_face
 
 MAX_ANSWER_TOKENS = 512  # unless --max-tokens says otherwise

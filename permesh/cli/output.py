@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from permesh import schema
-from permesh.display import clean, clean_line
+from permesh.display import clean_line
 
 PIPED_WIDTH = 200  # columns, where no terminal says how many there are
 SHORT_ID = 8  # hex digits of an id that are shown; any unique prefix is accepted
@@ -214,14 +214,6 @@ def releases(items: Sequence[schema.Release]) -> Table:
     )
 
 
-def rooms(items: Sequence[schema.Room]) -> Table:
-    return table(
-        ("room", "posts", "last post", "purpose"),
-        ((item.name, str(item.posts), when(item.last_post_ms), item.purpose) for item in items),
-        right=("posts",),
-    )
-
-
 def models(items: Sequence[schema.LocalModel]) -> Table:
     def spans(item: schema.LocalModel) -> str:
         held = (
@@ -244,17 +236,6 @@ def models(items: Sequence[schema.LocalModel]) -> Table:
         ),
         right=("layers", "size"),
     )
-
-
-def post(item: schema.Post) -> Text:
-    """A post with its heading: who, when, and the id to answer it by."""
-    heading = Text()
-    heading.append(f"{item.author_number or NOTHING} {clean_line(item.author_name)}", "bold cyan")
-    heading.append(f"  {when(item.created_ms)}  {item.id[:SHORT_ID]}", "dim")
-    if item.reply_to:
-        heading.append(f"  in reply to {item.reply_to[:SHORT_ID]}", "dim")
-    body = "\n".join(f"  {line}" for line in clean(item.text).split("\n"))
-    return Text.assemble(heading, "\n", body, "\n")
 
 
 def _log(log: schema.Log | None) -> list[tuple[str, str]]:

@@ -20,13 +20,14 @@ from . import output
 class StageBars:
     """One bar for each stage; ``update`` is what `fetch_model` calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self._progress = Progress(
             TextColumn("{task.description:<12}"),
             BarColumn(),
             DownloadColumn(),
             TimeRemainingColumn(),
             console=output.console(stderr=True),
+            disable=quiet,
         )
         self._bars: dict[str, TaskID] = {}
 

@@ -1,16 +1,24 @@
 """A member's own daemon, spoken to over its Unix socket: for the CLI, the TUI and other faces.
 
-Owns the two clients, which have the same methods: ``Client`` blocks, ``AsyncClient`` runs under
-asyncio (and under trio). Every failure is a ``PermeshError`` that says what to do. Must never know
-how an answer is shown, and never imports the daemon.
+Owns the two clients, which have the same methods (most of them in `client/methods.py`): ``Client``
+blocks, ``AsyncClient`` runs under asyncio (and under trio). Every failure is a ``PermeshError``
+that says what to do. Must never know how an answer is shown, and never imports the daemon.
 
 A client may be shared by tasks; close it, or use it in a ``with`` block.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -20,8 +28,9 @@ from httpx_sse import EventSource
 from permesh import schema
 from permesh.config import Home
 
-from . import calls
-from .calls import PAGE, Event, Message, Order, RoutePreference, Shape
+from . import calls, member
+from .calls import Call, Event, Message, Order, Request, RoutePreference, Shape
+from .methods import Methods
 
 __all__ = ["AsyncClient", "Client", "Event", "Message", "Order", "RoutePreference"]
 
@@ -30,7 +39,7 @@ _BASE = "http://permesh"
 _NO_TLS = False
 
 
-class Client:
+class Client(Methods):
     """Blocking client of the daemon behind ``socket`` (`Home.socket`)."""
 
     def __init__(self, socket: Path) -> None:
@@ -50,74 +59,32 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def _call(self, shape: type[Shape], request: calls.Call) -> Shape:
+    def _call(self, call: Call[Shape]) -> Shape:
         with calls.explained():
-            return calls.parse(shape, self._http.request(**request.arguments))
-
-    def status(self) -> schema.Status:
-        return self._call(schema.Status, calls.get("/status"))
-
-    def identity(self) -> schema.Identity:
-        return self._call(schema.Identity, calls.get("/identity"))
-
-    def members(self, cursor: str | None = None, limit: int = PAGE) -> schema.Members:
-        return self._call(schema.Members, calls.page("/members", cursor, limit))
-
-    def admit(self, agent: str, person: str | None = None) -> schema.Member:
-        """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
-        return self._call(schema.Member, calls.admit(agent, person))
-
-    def chronicle(self, agent: str) -> schema.Chronicle:
-        """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
-        return self._call(schema.Chronicle, calls.chronicle(agent))
-
-    def proposals(self) -> schema.Proposals:
-        return self._call(schema.Proposals, calls.get("/proposals"))
-
-    def propose(self, wanted: schema.NewProposal) -> schema.Proposal:
-        return self._call(schema.Proposal, calls.send("/proposals", wanted.model_dump()))
-
-    def approve(self, proposal: str) -> schema.Proposal:
-        """``proposal``: its id, or a unique beginning of it."""
-        return self._call(schema.Proposal, calls.approve(proposal))
-
-    def releases(self) -> schema.Releases:
-        return self._call(schema.Releases, calls.get("/releases"))
-
-    def tell_owner(self, statement: str) -> schema.Told:
-        """``statement``: an owner's, as canonical bytes in hex."""
-        return self._call(schema.Told, calls.send("/owner", {"statement": statement}))
-
-    def invite(self) -> schema.Invite:
-        return self._call(schema.Invite, calls.send("/mesh/invite"))
-
-    def rooms(self, cursor: str | None = None, limit: int = PAGE) -> schema.Rooms:
-        return self._call(schema.Rooms, calls.page("/rooms", cursor, limit))
-
-    def create_room(self, name: str, purpose: str = "") -> schema.Room:
-        return self._call(schema.Room, calls.create_room(name, purpose))
-
-    def posts(
-        self, room: str, cursor: str | None = None, limit: int = PAGE, order: Order = "asc"
-    ) -> schema.Posts:
-        return self._call(schema.Posts, calls.posts(room, cursor, limit, order))
-
-    def post(self, room: str, text: str, reply_to: str | None = None) -> schema.Post:
-        return self._call(schema.Post, calls.new_post(room, text, reply_to))
-
-    def models(self, cursor: str | None = None, limit: int = PAGE) -> schema.Models:
-        return self._call(schema.Models, calls.page("/models", cursor, limit))
-
-    def serve(self, name: str, layers: str = "") -> schema.Span:
-        return self._call(schema.Span, calls.serve(name, layers))
+            return calls.parse(call.shape, self._http.request(**call.arguments))
 
     def stop_serving(self, name: str) -> None:
         with calls.explained():
-            calls.raise_for_error(self._http.request(**calls.stop_serving(name).arguments))
+            calls.raise_for_error(self._http.request(**member.stop_serving(name).arguments))
 
-    def events(self) -> Generator[Event, None, None]:
-        """``(name, object)`` pairs, a snapshot first; ends when the daemon closes the stream."""
-        with self._stream(calls.stream_of("GET", "/events")) as source:
+    def put_file(self, chunks: Iterable[bytes]) -> schema.Stored:
+        """Keep a file at this member, for posts to name by its hash."""
+        return self._call(calls.put_file(chunks))
+
+    @contextmanager
+    def open_file(self, file_hash: str) -> Iterator[Iterator[bytes]]:
+        """Its bytes as they come, fetched from members if it is not here; the daemon has checked
+        them. Raises ``attachment.broken_off`` if they end too soon."""
+        with self._opened(calls.open_file(file_hash)) as response:
+            yield _whole(response.iter_bytes())
+
+    def events(self, after: str | None = None) -> Generator[Event, None, None]:
+        """``(name, object)`` pairs, a snapshot first; ends when the daemon closes the stream.
+
+        With ``after``, the last ``cursor`` of an event that was seen, what was saved since then
+        follows the snapshot.
+        """
+        with self._stream(calls.events(after)) as source:
             for sent in source.iter_sse():
                 event = calls.read_event(sent)
                 if event is not None:
@@ -152,16 +119,20 @@ class Client:
         calls.require_finished(finished)
 
     @contextmanager
-    def _stream(self, call: calls.Call) -> Iterator[EventSource]:
-        with calls.explained(), self._http.stream(**call.arguments) as response:
+    def _opened(self, request: Request) -> Iterator[httpx.Response]:
+        with calls.explained(), self._http.stream(**request.arguments) as response:
             if not response.is_success:
                 response.read()
                 calls.raise_for_error(response)
-            with calls.ended_quietly():
-                yield EventSource(response)
+            yield response
+
+    @contextmanager
+    def _stream(self, request: Request) -> Iterator[EventSource]:
+        with self._opened(request) as response, calls.ended_quietly():
+            yield EventSource(response)
 
 
-class AsyncClient:
+class AsyncClient(Methods):
     """``Client`` for asyncio: the same methods, awaited."""
 
     def __init__(self, socket: Path) -> None:
@@ -181,73 +152,30 @@ class AsyncClient:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _call(self, shape: type[Shape], request: calls.Call) -> Shape:
+    async def _call(self, call: Call[Shape]) -> Shape:
         with calls.explained():
-            return calls.parse(shape, await self._http.request(**request.arguments))
-
-    async def status(self) -> schema.Status:
-        return await self._call(schema.Status, calls.get("/status"))
-
-    async def identity(self) -> schema.Identity:
-        return await self._call(schema.Identity, calls.get("/identity"))
-
-    async def members(self, cursor: str | None = None, limit: int = PAGE) -> schema.Members:
-        return await self._call(schema.Members, calls.page("/members", cursor, limit))
-
-    async def admit(self, agent: str, person: str | None = None) -> schema.Member:
-        """``agent``: an address, a unique prefix of one, a name, or an AGT number."""
-        return await self._call(schema.Member, calls.admit(agent, person))
-
-    async def chronicle(self, agent: str) -> schema.Chronicle:
-        return await self._call(schema.Chronicle, calls.chronicle(agent))
-
-    async def proposals(self) -> schema.Proposals:
-        return await self._call(schema.Proposals, calls.get("/proposals"))
-
-    async def propose(self, wanted: schema.NewProposal) -> schema.Proposal:
-        return await self._call(schema.Proposal, calls.send("/proposals", wanted.model_dump()))
-
-    async def approve(self, proposal: str) -> schema.Proposal:
-        """``proposal``: its id, or a unique beginning of it."""
-        return await self._call(schema.Proposal, calls.approve(proposal))
-
-    async def releases(self) -> schema.Releases:
-        return await self._call(schema.Releases, calls.get("/releases"))
-
-    async def tell_owner(self, statement: str) -> schema.Told:
-        """``statement``: an owner's, as canonical bytes in hex."""
-        return await self._call(schema.Told, calls.send("/owner", {"statement": statement}))
-
-    async def invite(self) -> schema.Invite:
-        return await self._call(schema.Invite, calls.send("/mesh/invite"))
-
-    async def rooms(self, cursor: str | None = None, limit: int = PAGE) -> schema.Rooms:
-        return await self._call(schema.Rooms, calls.page("/rooms", cursor, limit))
-
-    async def create_room(self, name: str, purpose: str = "") -> schema.Room:
-        return await self._call(schema.Room, calls.create_room(name, purpose))
-
-    async def posts(
-        self, room: str, cursor: str | None = None, limit: int = PAGE, order: Order = "asc"
-    ) -> schema.Posts:
-        return await self._call(schema.Posts, calls.posts(room, cursor, limit, order))
-
-    async def post(self, room: str, text: str, reply_to: str | None = None) -> schema.Post:
-        return await self._call(schema.Post, calls.new_post(room, text, reply_to))
-
-    async def models(self, cursor: str | None = None, limit: int = PAGE) -> schema.Models:
-        return await self._call(schema.Models, calls.page("/models", cursor, limit))
-
-    async def serve(self, name: str, layers: str = "") -> schema.Span:
-        return await self._call(schema.Span, calls.serve(name, layers))
+            return calls.parse(call.shape, await self._http.request(**call.arguments))
 
     async def stop_serving(self, name: str) -> None:
         with calls.explained():
-            calls.raise_for_error(await self._http.request(**calls.stop_serving(name).arguments))
+            calls.raise_for_error(await self._http.request(**member.stop_serving(name).arguments))
 
-    async def events(self) -> AsyncGenerator[Event, None]:
-        """``(name, object)`` pairs, a snapshot first; ends when the daemon closes the stream."""
-        async with self._stream(calls.stream_of("GET", "/events")) as source:
+    async def put_file(self, chunks: AsyncIterable[bytes]) -> schema.Stored:
+        """See ``Client.put_file``."""
+        return await self._call(calls.put_file(chunks))
+
+    @asynccontextmanager
+    async def open_file(self, file_hash: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See ``Client.open_file``."""
+        async with (
+            self._opened(calls.open_file(file_hash)) as response,
+            aclosing(_whole_async(response.aiter_bytes())) as chunks,
+        ):
+            yield chunks
+
+    async def events(self, after: str | None = None) -> AsyncGenerator[Event, None]:
+        """See ``Client.events``."""
+        async with self._stream(calls.events(after)) as source:
             async for sent in source.aiter_sse():
                 event = calls.read_event(sent)
                 if event is not None:
@@ -278,11 +206,31 @@ class AsyncClient:
         calls.require_finished(finished)
 
     @asynccontextmanager
-    async def _stream(self, call: calls.Call) -> AsyncIterator[EventSource]:
+    async def _opened(self, request: Request) -> AsyncIterator[httpx.Response]:
         with calls.explained():
-            async with self._http.stream(**call.arguments) as response:
+            async with self._http.stream(**request.arguments) as response:
                 if not response.is_success:
                     await response.aread()
                     calls.raise_for_error(response)
-                with calls.ended_quietly():
-                    yield EventSource(response)
+                yield response
+
+    @asynccontextmanager
+    async def _stream(self, request: Request) -> AsyncIterator[EventSource]:
+        async with self._opened(request) as response:
+            with calls.ended_quietly():
+                yield EventSource(response)
+
+
+def _whole(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from chunks
+    except (httpx.RemoteProtocolError, httpx.ReadError) as error:
+        raise calls.broken_off() from error
+
+
+async def _whole_async(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    try:
+        async for data in chunks:
+            yield data
+    except (httpx.RemoteProtocolError, httpx.ReadError) as error:
+        raise calls.broken_off() from error

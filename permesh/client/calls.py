@@ -1,16 +1,16 @@
 """What goes over the socket: each request, its deadline, and the reading of each reply.
 
-Owns the paths and bodies of the local API as a client sends them, and the turning of every
-failure into a ``PermeshError``. Must never open a connection.
+Owns what a request is made of, and the turning of every failure into a ``PermeshError``. Must
+never open a connection.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -22,21 +22,31 @@ from permesh.errors import PermeshError
 
 # The daemon answers every call from its own store; what takes longer than this is stuck.
 CALL_SECONDS = 30.0
-# Serving loads weights and tests them against the whole model first.
-SERVE_SECONDS = 900.0
+# A file goes out piece by piece, or is fetched from members before its first byte comes.
+FILE_SECONDS = 300.0
 # The daemon sends a comment every 15 s on a silent stream; four missed ones mean that it is gone.
 STREAM_SECONDS = 60.0
 PAGE = 100
 
 Order = Literal["asc", "desc"]
 RoutePreference = Literal["auto", "local", "mesh"]
-Event = tuple[str, BaseModel]
 Message = dict[str, str]
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
-class Call:
-    """One request: the arguments that ``request`` and ``stream`` of httpx take alike."""
+class Event(tuple[str, BaseModel]):
+    """A name and its object. ``cursor`` says where `events` can go on after it; most have none."""
+
+    cursor: str
+
+    def __new__(cls, name: str, data: BaseModel, cursor: str = "") -> Self:
+        made = super().__new__(cls, (name, data))
+        made.cursor = cursor
+        return made
+
+
+class Request:
+    """The arguments that ``request`` and ``stream`` of httpx take alike."""
 
     def __init__(
         self,
@@ -45,6 +55,7 @@ class Call:
         *,
         params: dict[str, str | int] | None = None,
         body: dict[str, Any] | None = None,
+        content: Iterable[bytes] | AsyncIterable[bytes] | None = None,
         seconds: float = CALL_SECONDS,
         headers: dict[str, str] | None = None,
     ) -> None:
@@ -53,66 +64,81 @@ class Call:
             "url": path,
             "params": params,
             "json": body,
+            "content": content,
             "timeout": httpx.Timeout(CALL_SECONDS, read=seconds),
             "headers": headers,
         }
 
 
-def get(path: str) -> Call:
-    return Call("GET", path)
+class Call(Request, Generic[Shape]):
+    """A request that is answered by one object."""
+
+    def __init__(self, shape: type[Shape], method: str, path: str, **more: Any) -> None:
+        super().__init__(method, path, **more)
+        self.shape = shape
 
 
-def send(path: str, body: dict[str, Any] | None = None) -> Call:
-    return Call("POST", path, body=body)
+def get(shape: type[Shape], path: str) -> Call[Shape]:
+    return Call(shape, "GET", path)
 
 
-def page(path: str, cursor: str | None, limit: int, **more: str) -> Call:
+def send(
+    shape: type[Shape], method: str, path: str, body: dict[str, Any] | None = None
+) -> Call[Shape]:
+    return Call(shape, method, path, body=body)
+
+
+def page(
+    shape: type[Shape], path: str, cursor: str | None, limit: int, **more: str | bool
+) -> Call[Shape]:
     params: dict[str, str | int] = {"limit": limit, **more}
     if cursor is not None:
         params["cursor"] = cursor
-    return Call("GET", path, params=params)
+    return Call(shape, "GET", path, params=params)
 
 
-def _segment(name: str) -> str:
+def body_of(shape: BaseModel) -> dict[str, Any]:
+    return shape.model_dump(mode="json")
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path; raises ``name.invalid`` for what cannot be one."""
+    if not name or "/" in name or name in (".", ".."):
+        raise PermeshError(
+            "name.invalid",
+            f"'{name[:64]}' is not the name or id of anything.",
+            "Names and ids are not empty and have no slash.",
+        )
     return quote(name, safe="")
 
 
-def admit(agent: str, person: str | None) -> Call:
-    return send(f"/members/{_segment(agent)}/admit", {"person": person})
-
-
-def chronicle(agent: str) -> Call:
-    return get(f"/members/{_segment(agent)}/chronicle")
-
-
-def approve(proposal: str) -> Call:
-    return send(f"/proposals/{_segment(proposal)}/approve")
-
-
-def create_room(name: str, purpose: str) -> Call:
-    return send("/rooms", {"name": name, "purpose": purpose})
-
-
-def posts(room: str, cursor: str | None, limit: int, order: Order) -> Call:
-    return page(f"/rooms/{_segment(room)}/posts", cursor, limit, order=order)
-
-
-def new_post(room: str, text: str, reply_to: str | None) -> Call:
-    return send(f"/rooms/{_segment(room)}/posts", {"text": text, "reply_to": reply_to})
-
-
-def serve(name: str, layers: str) -> Call:
-    path = f"/models/{_segment(name)}/serve"
-    return Call("POST", path, body={"layers": layers}, seconds=SERVE_SECONDS)
-
-
-def stop_serving(name: str) -> Call:
-    return Call("DELETE", f"/models/{_segment(name)}/serve")
-
-
-def stream_of(method: str, path: str, body: dict[str, Any] | None = None) -> Call:
+def stream_of(
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    params: dict[str, str | int] | None = None,
+) -> Request:
     headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-    return Call(method, path, body=body, seconds=STREAM_SECONDS, headers=headers)
+    return Request(method, path, params=params, body=body, seconds=STREAM_SECONDS, headers=headers)
+
+
+def events(after: str | None) -> Request:
+    return stream_of("GET", "/events", params=None if after is None else {"after": after})
+
+
+def put_file(chunks: Iterable[bytes] | AsyncIterable[bytes]) -> Call[schema.Stored]:
+    return Call(
+        schema.Stored,
+        "POST",
+        "/attachments",
+        content=chunks,
+        seconds=FILE_SECONDS,
+        headers={"Content-Type": "application/octet-stream"},
+    )
+
+
+def open_file(file_hash: str) -> Request:
+    return Request("GET", f"/attachments/{segment(file_hash)}", seconds=FILE_SECONDS)
 
 
 def chat(
@@ -124,7 +150,7 @@ def chat(
     seed: int | None,
     stop: Sequence[str],
     route: RoutePreference,
-) -> Call:
+) -> Request:
     body = {
         "model": model,
         "messages": list(messages),
@@ -180,7 +206,9 @@ def read_event(sent: ServerSentEvent) -> Event | None:
         if sent.event == "error":
             raise _problem(json.loads(sent.data), 500)
         shape = schema.EVENT_SHAPES.get(sent.event)
-        return None if shape is None else (sent.event, shape.model_validate_json(sent.data))
+        if shape is None:
+            return None
+        return Event(sent.event, shape.model_validate_json(sent.data), sent.id)
     except ValueError as error:
         raise _not_understood() from error
 
@@ -209,6 +237,15 @@ def require_finished(finished: bool) -> None:
             "Look at the end of daemon.log in the home, start it again, and ask again.",
             http_status=502,
         )
+
+
+def broken_off() -> PermeshError:
+    return PermeshError(
+        "attachment.broken_off",
+        "The file broke off before its end.",
+        "Fetch it again.",
+        http_status=502,
+    )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 AGENT = r"^.{1,64}$"  # a number, a name, an address or the unique beginning of one
 HEX = r"^[0-9a-f]{4,64}$"  # an id, or a unique prefix of one
@@ -20,6 +20,12 @@ class Named(BaseModel):
     agent: str
     number: str = ""
     name: str = ""
+
+
+class Asked(BaseModel):
+    """What somebody asks for, in exactly these types: "7" is no number, and 1 is not true."""
+
+    model_config = ConfigDict(strict=True)
 
 
 # -- rooms ---------------------------------------------------------------------------------------
@@ -75,7 +81,7 @@ class Charters(BaseModel):
     items: list[Charter]
 
 
-class NewCharter(BaseModel):
+class NewCharter(Asked):
     """A change of rules: what is left out stays as it is. Agents by number, name or address."""
 
     purpose: str | None = Field(default=None, max_length=4096)
@@ -124,7 +130,7 @@ class NewRoom(NewCharter):
     purpose: str | None = ""
 
 
-class Follow(BaseModel):
+class Follow(Asked):
     followed: bool = True
     keep_days: int | None = Field(
         default=None, ge=0, le=36_500, description="shorter than the charter's"
@@ -132,7 +138,7 @@ class Follow(BaseModel):
     keep_megabytes: int | None = Field(default=None, ge=0, le=1_000_000)
 
 
-class MarkRead(BaseModel):
+class MarkRead(Asked):
     """Up to and with a post; all that is here, if none is named."""
 
     post: str | None = Field(default=None, pattern=HEX)
@@ -185,7 +191,7 @@ class Labels(BaseModel):
     items: list[Label]
 
 
-class NewLabel(BaseModel):
+class NewLabel(Asked):
     """`hide` and `spam` hide a post from who goes by its author's labels; `pin` keeps it."""
 
     value: str = Field(pattern=r"^[a-z][a-z-]{0,31}$")
@@ -237,7 +243,7 @@ class Posts(BaseModel):
     next_cursor: str | None = None
 
 
-class NewPost(BaseModel):
+class NewPost(Asked):
     text: str
     reply_to: str | None = Field(default=None, description="a post's id, or a unique prefix of it")
     quotes: list[str] = Field(
@@ -246,7 +252,7 @@ class NewPost(BaseModel):
     attachments: list[NewAttachment] = Field(default_factory=list, max_length=8)
 
 
-class NewAttachment(BaseModel):
+class NewAttachment(Asked):
     """A file that was put here with `POST /attachments`."""
 
     hash: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -254,7 +260,7 @@ class NewAttachment(BaseModel):
     type: str = Field(default="", max_length=100)
 
 
-class NewText(BaseModel):
+class NewText(Asked):
     text: str
 
 
@@ -270,7 +276,7 @@ class Versions(BaseModel):
     items: list[Version]
 
 
-class NewReaction(BaseModel):
+class NewReaction(Asked):
     emoji: str = Field(min_length=1, max_length=32)
     on: bool = True
 
@@ -314,7 +320,7 @@ class Drafts(BaseModel):
     items: list[Draft]
 
 
-class NewDraft(BaseModel):
+class NewDraft(Asked):
     text: str = Field(max_length=131_072)
     reply_to: str | None = Field(default=None, pattern=HEX)
 
@@ -334,12 +340,12 @@ class Judgements(BaseModel):
     items: list[Judgement]
 
 
-class NewJudgement(BaseModel):
+class NewJudgement(Asked):
     labels: bool | None = None
     heard: Literal["yes", "muted", "blocked"] | None = None
 
 
-class Stewards(BaseModel):
+class Stewards(Asked):
     """Whether labels of a room's stewards count in their room; they do unless one says no."""
 
     count: bool

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakenode import Daemon, running
 
 from permesh.config import Home
+from tests.api.fakenode import Daemon, running
 
 
 @pytest.fixture

@@ -1,16 +1,17 @@
-"""A node in memory: lists for rooms and posts, words for answers, and no swarm behind it.
+"""A node without a mesh: the real forum over a store in the home, lists for members, words for
+answers, and no swarm behind it.
 
 It behaves, where the API depends on it, as the daemon's own does: live events with a snapshot
-first, ordered paging, answers that stop when their context is left. `Daemon` runs it behind the
-real API in a thread, for clients that block.
+first, answers that stop when their context is left. `Daemon` runs it behind the real API in a
+thread, for clients that block; the next one on the same home finds what this one has saved.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 
 import httpx
@@ -21,14 +22,21 @@ from permesh.api import serve_api
 from permesh.api.problems import explain
 from permesh.config import Home
 from permesh.errors import NotFound, PermeshError
+from permesh.events import EventBus, RecordsSaved
+from permesh.feed import Feed
 from permesh.identity.owner import OwnerStatement
 from permesh.node import ChatDelta, ChatRequest, NodeEvent
+from permesh.records import Record
+from tests.api.realforum import RealForum, Somebody, arrive, open_store
 
 AGENT = "0x" + "a1" * 20
 OWNER = "0x" + "b2" * 20
 MODEL = "tiny"
 BIG_MODEL = "org/big-model"
 WORDS = ("Bees ", "carry ", "pollen ", "between ", "trees.")
+ME = bytes.fromhex(AGENT[2:])
+BIRCH = b"\xd4" * 20  # another member, of the forum alone
+PEOPLE = {"atlas": ME, "birch": BIRCH}
 NOW = 1_760_000_000_000
 RENEWS, EXPIRES = 48 * 3_600_000, 72 * 3_600_000
 
@@ -53,9 +61,12 @@ ROUTE = schema.Route(
 
 
 class FakeNode:
-    def __init__(self) -> None:
-        self.all_rooms: list[schema.Room] = []
-        self.all_posts: list[schema.Post] = []
+    """``start_ms``: what its clock, which goes on by a millisecond with each look, begins with."""
+
+    def __init__(self, start_ms: int = NOW) -> None:
+        self.clock = start_ms
+        self.birch = Somebody(BIRCH, self.now_ms)
+        self.bus = EventBus()
         self.pending = {"0x" + "c3" * 20: "coral"}
         self.admitted: list[schema.Member] = []
         self.public_record = [
@@ -76,6 +87,31 @@ class FakeNode:
         self.answering = 0  # chat contexts that are open
         self.changed = trio.Condition()
 
+    def now_ms(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    @asynccontextmanager
+    async def opened(self, home: Home) -> AsyncIterator[None]:
+        """Its forum, for as long as a daemon runs it on a home."""
+        async with open_store(home.root, ME) as store:
+            self.real = RealForum(store, home.root, ME, PEOPLE, self.now_ms, self._saved)
+            self.forum, self.attachments = self.real.forum, self.real.attachments
+            self._feed = Feed(store, self)
+            yield
+
+    def _saved(self, record: Record) -> None:
+        self.bus.publish(RecordsSaved((record,), True))
+
+    async def receive(self, *records: Record) -> None:
+        """What others wrote comes in."""
+        await self.real.store.save(records, self.now_ms())
+        self.bus.publish(RecordsSaved(tuple(records), False))
+
+    def arrive(self, home: Home, *records: Record) -> None:
+        """The same while no daemon runs on the home."""
+        arrive(home.root, ME, self.now_ms(), *records)
+
     async def status(self) -> schema.Status:
         return schema.Status(
             version="0.1.0", name="atlas", agent=AGENT, number="AGT-0001", pid=1, started_ms=NOW,
@@ -85,7 +121,7 @@ class FakeNode:
                 epoch=0, issued_ms=NOW, renews_ms=NOW + RENEWS, expires_ms=NOW + EXPIRES
             ),
             peers=[], serving=list(self.served.values()),
-            engine=schema.Engine(state="stopped"), records=len(self.all_posts), log=self.log,
+            engine=schema.Engine(state="stopped"), records=0, log=self.log,
         )  # fmt: skip
 
     async def identity(self) -> schema.Identity:
@@ -233,50 +269,6 @@ class FakeNode:
     async def invite(self) -> schema.Invite:
         return schema.Invite(line="permesh1:AAAA")
 
-    async def rooms(self, cursor: str | None, limit: int) -> schema.Rooms:
-        items, following = _page(self.all_rooms, cursor, limit)
-        return schema.Rooms(items=items, next_cursor=following)
-
-    async def create_room(self, room: schema.NewRoom) -> schema.Room:
-        made = schema.Room(
-            id=f"{len(self.all_rooms) + 1:064x}", name=room.name, purpose=room.purpose,
-            creator=AGENT, created_ms=NOW, posts=0, last_post_ms=0,
-        )  # fmt: skip
-        self.all_rooms.append(made)
-        await self.tell("room", made)
-        return made
-
-    def _room(self, ref: str) -> schema.Room:
-        for room in self.all_rooms:
-            if ref in (room.name, room.id):
-                return room
-        raise NotFound(
-            "room.unknown", f"There is no room '{ref}'.", "List the rooms with: permesh room list"
-        )
-
-    async def posts(self, room: str, cursor: str | None, limit: int, order: str) -> schema.Posts:
-        wanted = self._room(room).id
-        found = [post for post in self.all_posts if post.room == wanted]
-        items, following = _page(found if order == "asc" else found[::-1], cursor, limit)
-        return schema.Posts(items=items, next_cursor=following)
-
-    async def post(self, room: str, post: schema.NewPost) -> schema.Post:
-        if len(post.text.encode()) > 32 * 1024:
-            raise PermeshError("post.too_long", "The post is over 32 KiB.", "Shorten it.")
-        return await self.receive(self._room(room), post.text, post.reply_to)
-
-    async def receive(
-        self, room: schema.Room, text: str, reply_to: str | None = None
-    ) -> schema.Post:
-        made = schema.Post(
-            id=f"{len(self.all_posts) + 0xF000:064x}", room=room.id, room_name=room.name,
-            author=AGENT, author_number="AGT-0001", author_name="atlas", reply_to=reply_to,
-            created_ms=NOW + len(self.all_posts), received_ms=NOW + len(self.all_posts), text=text,
-        )  # fmt: skip
-        self.all_posts.append(made)
-        await self.tell("post", made)
-        return made
-
     async def models(self, cursor: str | None, limit: int) -> schema.Models:
         items = [
             schema.LocalModel(
@@ -292,7 +284,7 @@ class FakeNode:
     async def serve(self, model: str, layers: str) -> schema.Span:
         self._known(model)
         first, _, last = (layers or "0:30").partition(":")
-        if int(last) > 30:
+        if not (first.isdecimal() and last.isdecimal() and int(last) <= 30):
             raise PermeshError("layers.invalid", f"{model} has 30 layers.", "Choose 0:30.")
         self.served[model] = schema.Span(
             agent=AGENT, number="AGT-0001", name="atlas", peer_id="12D3KooW", model=model,
@@ -311,27 +303,55 @@ class FakeNode:
                 "Fetch it with: permesh model fetch NAME",
             )  # fmt: skip
 
+    # -- events: `feed.Source`, and what a test says by `tell`
+
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[AsyncIterator[NodeEvent]]:
-        send, receive = trio.open_memory_channel[NodeEvent](64)
-        members = self._members()
-        snapshot = schema.Snapshot(
-            status=await self.status(), rooms=self.all_rooms, members=members, spans=[]
-        )
-        send.send_nowait(NodeEvent("snapshot", snapshot))
-        await self._change(partial(self.listeners.add, send))
-        try:
-            yield receive
-        finally:
-            self.listeners.discard(send)
-            with trio.CancelScope(shield=True):
-                await self._change(lambda: None)
+    async def events(self, after: str | None = None) -> AsyncIterator[AsyncIterator[NodeEvent]]:
+        async with self.bus.subscribe() as subscription:
+            position = await self._feed.position(after)
+            send, receive = trio.open_memory_channel[NodeEvent](0)
+
+            async def pump() -> None:
+                async with aclosing(self._feed.tell(subscription, position)) as told:
+                    async for event in told:
+                        await send.send(event)
+
+            await self._change(partial(self.listeners.add, send))
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(pump)
+                    yield receive
+                    nursery.cancel_scope.cancel()
+            finally:
+                self.listeners.discard(send)
+                receive.close()
+                with trio.CancelScope(shield=True):
+                    await self._change(lambda: None)
 
     async def tell(self, name: str, data: schema.BaseModel) -> None:
-        for listener in self.listeners:
-            with suppress(trio.WouldBlock):  # a listener that lags misses events
-                listener.send_nowait(NodeEvent(name, data))
-        await trio.lowlevel.checkpoint()
+        for listener in list(self.listeners):
+            await listener.send(NodeEvent(name, data))
+
+    async def snapshot(self) -> schema.Snapshot:
+        rooms = (await self.forum.rooms(None, 200)).items
+        return schema.Snapshot(
+            status=await self.status(), rooms=rooms, members=self._members(), spans=[]
+        )
+
+    async def shown(self, records: Sequence[Record]) -> list[tuple[str, schema.BaseModel]]:
+        return [
+            ("room" if isinstance(item, schema.Room) else "post", item)
+            for item in await self.forum.shown(records)
+        ]
+
+    def changed_members(self, _: object) -> list[schema.Member]:
+        return []
+
+    def spans(self) -> list[schema.Span]:
+        return list(self.served.values())
+
+    def changed_spans(self, *_: object) -> list[schema.Span]:
+        return []
 
     @asynccontextmanager
     async def chat(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[ChatDelta]]:
@@ -398,6 +418,8 @@ async def _deltas(receive, failure) -> AsyncIterator[ChatDelta]:
 
 
 def _page(items: list, cursor: str | None, limit: int) -> tuple[list, str | None]:
+    if cursor is not None and not (cursor.isdecimal() and len(cursor) < 10):
+        raise PermeshError("page.cursor", "The cursor is not one of ours.", "Begin without one.")
     start = int(cursor or 0)
     end = start + limit
     return items[start:end], str(end) if end < len(items) else None
@@ -419,7 +441,7 @@ class Daemon:
         self._scope = trio.CancelScope()
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
+                async with self.node.opened(self.home), trio.open_nursery() as nursery:
                     await nursery.start(partial(serve_api, self.node, self.home, **self._options))
                     self._ready.set()
         except Exception as error:

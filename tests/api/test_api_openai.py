@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import openai
 import pytest
-from fakenode import BIG_MODEL, MODEL, ROUTE, WORDS, Daemon
+
+from tests.api.fakenode import BIG_MODEL, MODEL, ROUTE, WORDS, Daemon, raw
 
 QUESTION = [{"role": "user", "content": "Why do bees matter?"}]
 
@@ -184,12 +185,10 @@ def test_a_reader_that_leaves_ends_the_answer_at_once(
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_gives_up_waiting_ends_the_answer(daemon: Daemon, stream: bool) -> None:
-    transport = httpx.HTTPTransport(uds=str(daemon.home.socket), verify=False)
     body = {"model": MODEL, "messages": [{"role": "user", "content": "silence"}], "stream": stream}
-    with (
-        httpx.Client(transport=transport, base_url="http://permesh", timeout=0.3) as http,
-        pytest.raises(httpx.ReadTimeout),
-    ):
-        http.post("/v1/chat/completions", json=body)
+    with raw(daemon) as http:
+        http.get("/v1/models")  # the first request of all takes longer
+        with pytest.raises(httpx.ReadTimeout):
+            http.post("/v1/chat/completions", json=body, timeout=1)
     assert len(daemon.node.asked) == 1
     daemon.run(daemon.node.until, lambda: daemon.node.answering == 0)

@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from fakenode import AGENT, NOW, Daemon, raw
 
 from permesh import schema
 from permesh.client import AsyncClient, Client
 from permesh.errors import PermeshError
 from permesh.identity.owner import OwnerStatement
 from permesh.identity.wallet import Wallet
+from tests.api.fakenode import AGENT, NOW, Daemon, raw
 
 Ask = Callable[[Callable[[Any], Any]], Any]
 
@@ -99,7 +99,7 @@ def test_what_is_no_part_of_a_path_is_a_problem_too(ask: Ask, reference: str) ->
         lambda client: client.approve(reference),
     ):
         error = refused(ask, call)
-        assert (error.code, error.http_status) == ("request.not_found", 404)
+        assert (error.code, error.http_status) == ("name.invalid", 400)
 
 
 # -- what is decided -------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,14 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from keyring.backends.null import Keyring as EmptyKeyring
 
-sys.path.append(str(Path(__file__).parents[1] / "api"))  # the node in memory lives there
-
-from fakenode import Daemon, running
-
 from permesh.cli import identity, main, passphrase
 from permesh.config import Home
 from permesh.identity import wallet
 from permesh.identity.wallet import Wallet
+from tests.api.fakenode import Daemon, running
 
 Permesh = Callable[..., Result]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from fakenode import AGENT, MODEL, ROUTE, WORDS, Daemon
+
+from tests.api.fakenode import AGENT, MODEL, ROUTE, WORDS, Daemon
 
 pytestmark = pytest.mark.usefixtures("daemon")
-
-HOSTILE = "\x1b[2J\x1b]0;pwned\x07\u202eevil"
 
 
 def lines(result) -> list[str]:
@@ -103,16 +102,7 @@ def test_standard_input_without_end_is_too_long(permesh) -> None:
     permesh("room", "create", "lobby")
     result = permesh("post", "lobby", "-", input="é" * 500_000)
     assert result.exit_code == 1
-    assert result.stderr == "permesh: The post is over 32 KiB. Shorten it.\n"
-
-
-def test_hostile_text_does_not_reach_the_terminal(permesh) -> None:
-    permesh("room", "create", HOSTILE, "--purpose", HOSTILE)
-    permesh("post", HOSTILE, HOSTILE)
-    for command in (["room", "list"], ["read", HOSTILE], ["read", HOSTILE + "?"]):
-        result = permesh(*command)
-        assert "evil" in result.output
-        assert not {"\x1b", "\x07", "\u202e"} & set(result.output)
+    assert "(32 KiB). Shorten it" in result.stderr
 
 
 def test_markup_is_only_text(permesh) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from fakenode import MODEL, Daemon
 
 from permesh.cli import main
 from permesh.cli.passphrase import read_passphrase
 from permesh.cli.root import Root
 from permesh.errors import PermeshError
+from tests.api.fakenode import MODEL, Daemon
 
 ABSENT = "permesh: No daemon is running on this home. Start one with: permesh daemon\n"
 
@@ -72,8 +72,11 @@ def test_with_json_the_error_is_an_object_too(permesh) -> None:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (["read", "nowhere"], "There is no room 'nowhere'. List the rooms with: permesh room list"),
-        (["post", "nowhere", "hello"], "There is no room 'nowhere'."),
+        (
+            ["read", "nowhere"],
+            "There is no room 'nowhere' here. List the rooms with: permesh room list",
+        ),
+        (["post", "nowhere", "hello"], "There is no room 'nowhere' here."),
         (["ask", "gpt-9", "Why?"], "Fetch it with: permesh model fetch NAME"),
         (["model", "serve", "gpt-9"], "The model 'gpt-9' is not here."),
         (["model", "serve", MODEL, "--layers", "6:99"], f"{MODEL} has 30 layers."),
@@ -89,7 +92,13 @@ def test_what_does_not_exist_is_named(permesh, command, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["frobnicate"], ["post", "lobby"], ["ask", MODEL, "x", "--max-tokens", "0"], ["init"]],
+    [
+        ["frobnicate"],
+        ["post"],
+        ["react", "abcd"],
+        ["ask", MODEL, "x", "--max-tokens", "0"],
+        ["init"],
+    ],
 )
 def test_wrong_usage_exits_2(permesh, command: list[str]) -> None:
     result = permesh(*command)

@@ -10,17 +10,15 @@ import threading
 import time
 from contextlib import suppress
 
-import fakenode
 import pytest
-import trio
-from fakenode import NOW, FakeNode, running
 
 from permesh import schema
-from permesh.cli import follow
+from permesh.cli import follow, inputs
 from permesh.cli.follow import Follower, newest
 from permesh.client import Client
 from permesh.config import Home
 from permesh.errors import PermeshError
+from tests.api.fakenode import NOW, FakeNode, running
 
 
 class Left(Exception):
@@ -85,22 +83,23 @@ class Following:
 
 
 @pytest.fixture
-def node() -> FakeNode:
+def node(home: Home) -> FakeNode:
+    """With two rooms, and no daemon on its home."""
     node = FakeNode()
-    for name in ("lobby", "attic"):
-        trio.run(node.create_room, schema.NewRoom(name=name))
+    node.lobby = node.birch.room("lobby")
+    node.attic = node.birch.room("attic")
+    node.arrive(home, node.lobby, node.attic)
     return node
 
 
-def arrive(node: FakeNode, *texts: str) -> None:
+def arrive(home: Home, node: FakeNode, *texts: str) -> None:
     """Posts that arrive while no daemon answers."""
-    for text in texts:
-        trio.run(node.receive, node.all_rooms[0], text)
+    node.arrive(home, *(node.birch.post(node.lobby.id, text) for text in texts))
 
 
 def test_what_is_there_then_what_comes_and_nothing_of_other_rooms(home, node) -> None:
-    arrive(node, "a", "b", "c")
-    with running(home, node) as daemon, Following(home, NOW + 3, limit=2) as following:
+    arrive(home, node, "a", "b", "c")
+    with running(home, node) as daemon, Following(home, node.clock, limit=2) as following:
         following.until_shown("b", "c")
         with Client(home.socket) as client:
             client.post("attic", "elsewhere")
@@ -110,7 +109,7 @@ def test_what_is_there_then_what_comes_and_nothing_of_other_rooms(home, node) ->
 
 
 def test_the_first_post_of_an_empty_room_is_shown(home, node) -> None:
-    with running(home, node) as daemon, Following(home, NOW) as following:
+    with running(home, node) as daemon, Following(home, node.clock) as following:
         daemon.run(node.until, lambda: node.listeners)
         with Client(home.socket) as client:
             client.post("lobby", "first")
@@ -120,39 +119,73 @@ def test_the_first_post_of_an_empty_room_is_shown(home, node) -> None:
 
 
 def test_a_restart_loses_nothing_and_shows_nothing_twice(home, node) -> None:
-    arrive(node, "history", "a")
+    late = node.birch.post(node.lobby.id, "late")  # written before all, arrives after
+    arrive(home, node, "history", "a")
     with running(home, node) as daemon:
-        following = Following(home, NOW + 2, limit=1)
+        following = Following(home, node.clock, limit=1)
         with following:
             following.until_shown("a")
+            with Client(home.socket) as client:
+                client.post("lobby", "b")
+            following.until_shown("a", "b")
             daemon.stop()
             following.until_gone()
-            arrive(node, "b", "late")
-            node.all_posts.insert(0, node.all_posts.pop())  # written before all, arrived after
+            arrive(home, node, "c")
+            node.arrive(home, late)
             with running(home, node) as restarted, Client(home.socket) as client:
-                following.until_shown("a", "late", "b")
-                client.post("lobby", "c")
-                following.until_shown("a", "late", "b", "c")
+                following.until_shown("a", "b", "c", "late")
+                client.post("lobby", "d")
+                following.until_shown("a", "b", "c", "late", "d")
                 restarted.stop()
     assert len(following.said) == 2
 
 
-def test_a_listener_that_lagged_catches_up(home, node) -> None:
-    async def lag() -> None:
-        listeners, node.listeners = node.listeners, set()
-        await node.receive(node.all_rooms[0], "untold")
-        node.listeners = listeners
-        await node.tell("lagged", schema.Lagged())
-        async with node.events() as events:
-            snapshot = await anext(events)
-        await node.tell("snapshot", snapshot.data)
+def test_a_home_that_was_set_back_is_paged_through(home, node) -> None:
+    """The daemon no longer knows the cursor of the last event."""
+    arrive(home, node, "a")
+    with running(home, node) as daemon:
+        following = Following(home, node.clock)
+        with following:
+            following.until_shown("a")
+            daemon.stop()
+            following.until_gone()
+            for file in home.root.glob("forum.db*"):
+                file.unlink()
+            node.arrive(home, node.lobby)
+            arrive(home, node, "b")
+            with running(home, node) as restarted:
+                following.until_shown("a", "b")
+                restarted.stop()
 
-    arrive(node, "a")
-    with running(home, node) as daemon, Following(home, NOW + 1) as following:
-        following.until_shown("a")
-        daemon.run(lag)
-        following.until_shown("a", "untold")
+
+def test_a_post_comes_again_when_its_author_changes_it_and_for_nothing_else(home, node) -> None:
+    with running(home, node) as daemon, Following(home, node.clock) as following:
+        daemon.run(node.until, lambda: node.listeners)
+        with Client(home.socket) as client:
+            post = client.post("lobby", "a").id
+            following.until_shown("a")
+            client.react(post, schema.NewReaction(emoji="👍"))
+            client.edit(post, schema.NewText(text="b"))
+            following.until_shown("a", "b")
+            client.remove(post)
+            following.until_shown("a", "b", "")
         daemon.stop()
+
+
+def test_what_this_member_does_not_hear_is_shown_only_if_asked_for(home, node) -> None:
+    arrive(home, node, "loud")
+    with running(home, node) as daemon, Client(home.socket) as client:
+        client.judge("birch", schema.NewJudgement(heard="muted"))
+        client.post("lobby", "quiet")
+        shown = newest(client, "lobby", 10, hidden=True).items
+        assert [(post.text, post.hidden) for post in shown] == [("loud", "mute"), ("quiet", "")]
+        assert [post.text for post in newest(client, "lobby", 10).items] == ["quiet"]
+        with Following(home, node.clock) as following:
+            following.until_shown("quiet")
+            daemon.run(node.receive, node.birch.post(node.lobby.id, "louder"))
+            client.post("lobby", "still quiet")
+            following.until_shown("quiet", "still quiet")
+            daemon.stop()
 
 
 def test_what_is_remembered_is_bounded_and_still_nothing_comes_twice(
@@ -160,7 +193,7 @@ def test_what_is_remembered_is_bounded_and_still_nothing_comes_twice(
 ) -> None:
     monkeypatch.setattr(follow, "MAX_REMEMBERED", 4)
     texts = [f"post {number}" for number in range(20)]
-    with running(home, node) as daemon, Following(home, NOW) as following:
+    with running(home, node) as daemon, Following(home, node.clock) as following:
         daemon.run(node.until, lambda: node.listeners)
         with Client(home.socket) as client:
             for text in texts:
@@ -168,7 +201,7 @@ def test_what_is_remembered_is_bounded_and_still_nothing_comes_twice(
         following.until_shown(*texts)
         daemon.stop()
         following.until_gone()
-        arrive(node, "last")
+        arrive(home, node, "last")
         with running(home, node):
             following.until_shown(*texts, "last")
     assert len(following._follower._shown) <= 5
@@ -182,8 +215,8 @@ def test_an_unknown_room_is_an_error_at_once(home: Home) -> None:
 
 
 def test_the_newest_are_paged_for(home, node, monkeypatch) -> None:
-    monkeypatch.setattr(follow, "PAGE", 3)
-    arrive(node, *"abcdefgh")
+    monkeypatch.setattr(inputs, "PAGE", 3)
+    arrive(home, node, *"abcdefgh")
     with running(home, node), Client(home.socket) as client:
         page = newest(client, "lobby", 7)
         assert "".join(post.text for post in page.items) == "bcdefgh"
@@ -192,9 +225,9 @@ def test_the_newest_are_paged_for(home, node, monkeypatch) -> None:
         assert [post.text for post in older.items] == ["a"]
 
 
-def test_the_command_follows_until_ctrl_c(environment, home: Home, node, monkeypatch) -> None:
+def test_the_command_follows_until_ctrl_c(environment, home: Home, node) -> None:
     # What arrives counts as new by the clock of the process, before or after its first reading.
-    monkeypatch.setattr(fakenode, "NOW", time.time_ns() // 1_000_000 + 60_000)
+    node.clock = time.time_ns() // 1_000_000 + 60_000
     with running(home, node) as daemon, Client(home.socket) as client:
         process = subprocess.Popen(
             [sys.executable, "-m", "permesh", "read", "lobby", "--follow", "--json"],

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
-from fakenode import running
 
 from permesh import offline, ownership
 from permesh.config import Home
@@ -20,6 +19,7 @@ from permesh.identity.owner import MOVE, REPAIR, REVOKE, OwnerStatement
 from permesh.identity.wallet import Wallet
 from permesh.remembered import read_mesh
 from permesh.store import Store
+from tests.api.fakenode import running
 
 RECORD = "7f" * 32
 OLD = "0x" + "c3" * 20

@@ -6,9 +6,9 @@ import json
 
 import pytest
 from click.testing import Result
-from fakenode import AGENT, NOW, Daemon
 
 from permesh import __version__, schema
+from tests.api.fakenode import AGENT, NOW, Daemon
 
 pytestmark = pytest.mark.usefixtures("daemon")
 
@@ -163,7 +163,7 @@ def test_what_waits_for_the_witnesses_is_said_to(permesh, daemon: Daemon) -> Non
         (["mesh", "resolve"], "choose one by its root"),
         (["mesh", "resolve", "ff"], "choose one by its root"),
         (["approve", "ff"], "No proposal begins with 'ff'. See what waits: permesh proposals"),
-        (["approve", "x/../y"], "Not Found."),
+        (["approve", "x/../y"], "'x/../y' is not the name or id of anything."),
         (["chronicle", "nobody"], "There is no member 'nobody'."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
