@@ -92,9 +92,9 @@ def pinned(connection: sqlite3.Connection, room: bytes) -> frozenset[bytes]:
     )
     marks = ",".join("?" * len(stewards))
     rows = connection.execute(
-        "SELECT target, is_on, max(seq), min(created_ms) FROM forum_labels"
+        "SELECT target, is_on, max(seq) FROM forum_labels"
         f" WHERE room = ? AND value = ? AND hidden = '' AND author IN ({marks})"
-        " GROUP BY target, author ORDER BY min(created_ms), target",
+        " GROUP BY target, author ORDER BY created_ms, target",
         (room, rules.PIN, *stewards),
     ).fetchall()
     posts = list(dict.fromkeys(row[0] for row in rows if row[1]))[:MAX_PINNED]
