@@ -33,7 +33,7 @@ from .events import (
     SpansChanged,
     StatusChanged,
 )
-from .forum import following, kinds
+from .forum import following, kinds, retention
 from .forum.following import Keep
 from .forum.kinds import REMOVALS
 from .forum_parts import ForumParts
@@ -132,6 +132,7 @@ class Daemon:
             author=membership.agent,
             removals=REMOVALS,
             rooms=following.followed,
+            pinned=retention.pinned,
             offers=self._compute.offers,
             on_offer=self._compute.on_offer,
             on_pulled=membership.pulled,

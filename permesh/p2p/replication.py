@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,7 +53,8 @@ class Replication:
     offers that now hold and ``on_offer(peer_id, blob)`` takes those of others (not looked into).
     ``on_pulled`` is told that a peer's records are here. ``rooms`` gives the rooms that are
     followed, each with the day from which on its records are kept; records of other rooms are
-    kept only if ``author``, who this is, wrote them. None of the callbacks may block or raise.
+    kept only if ``author``, who this is, wrote them. ``pinned`` gives the ids of a room that stay,
+    however old. None of the callbacks may block or raise.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Replication:
         author: bytes,
         removals: Removals = NO_REMOVALS,
         rooms: Callable[[sqlite3.Connection], Mapping[bytes, int]] = lambda _connection: {},
+        pinned: Callable[[sqlite3.Connection, bytes], Collection[bytes]] = lambda *_: (),
         offers: Callable[[], list[bytes]] = list,
         on_offer: Callable[[str, bytes], None] = lambda _peer_id, _blob: None,
         on_pulled: Callable[[], None] = lambda: None,
@@ -97,6 +99,7 @@ class Replication:
             offers=self._own_offers,
             on_offer=on_offer,
             fault=fault,
+            pinned=pinned,
         )
         # Two of the peers that we have pulled from since we began: one of them is always another.
         self._heard_from: set[str] = set()
@@ -286,7 +289,8 @@ class Replication:
         from_day = self._rooms.get(record.header.room)
         if from_day is None:
             return record.header.author == self._author
-        return day_of(record.header.created_ms) >= from_day
+        early = day_of(record.header.created_ms) < from_day
+        return not early or record.id in self._sessions.pinned
 
     def _spaces(self) -> Mapping[bytes, int]:
         return {SPACE_IDENTITY: 0, SPACE_COMMONS: 0, **self._rooms}

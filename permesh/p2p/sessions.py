@@ -7,8 +7,9 @@ fetched right now. Must never decide what lacks (`permesh/p2p/sync.py`) nor what
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import trio
@@ -24,6 +25,9 @@ from .sync_messages import Held
 PROTOCOL = "/permesh/sync/2"
 
 _log = logging.getLogger("permesh.p2p.sessions")
+
+
+_Machine = sync.Asker | sync.Answerer | sync.Picker
 
 
 class FramedStream(Protocol):
@@ -42,7 +46,8 @@ class Opener(Protocol):
 
 class Sessions:
     """``spaces`` gives what this member holds, each space with the day from which on it does;
-    ``take_in(peer_id, wires)`` checks and keeps records and returns how many were new."""
+    ``take_in(peer_id, wires)`` checks and keeps records and returns how many were new; ``pinned``
+    gives the ids of a room that are to stay, however old."""
 
     def __init__(
         self,
@@ -55,7 +60,10 @@ class Sessions:
         offers: Callable[[], list[bytes]],
         on_offer: Callable[[str, bytes], None],
         fault: Callable[[str, str], None],
+        pinned: Callable[[sqlite3.Connection, bytes], Collection[bytes]] = lambda *_: (),
     ) -> None:
+        self.pinned: frozenset[bytes] = frozenset()  # lacking here, and asked for
+        self._pinned = pinned
         self._store = store
         self._swarm = swarm
         self._author = author
@@ -133,12 +141,26 @@ class Sessions:
         code = finished.fault or ("sync.withheld" if finished.withheld else "")
         if finished.fruitless:
             code = code or "sync.fruitless"
+        if not code:
+            self.pinned = await self._store.scan(self._pinned_missing, spaces)
+            picker = sync.Picker()
+            code = (await session.run(picker, picker.start(sorted(self.pinned)))).fault
         if code:
             self._fault(peer_id, code)
             return Outcome.FAULT
         if finished.left or session.left or set(self._spaces()) - set(spaces):
             return Outcome.AGAIN
         return Outcome.GAINED if session.took else Outcome.EQUAL
+
+    def _pinned_missing(self, store: Store, spaces: Mapping[bytes, int]) -> frozenset[bytes]:
+        """What is to stay of rooms of which this member does not hold all days, and is not here."""
+        wanted = [
+            item
+            for space, from_day in spaces.items()
+            if from_day
+            for item in self._pinned(store.connection, space)
+        ]
+        return frozenset(store.missing(wanted[: limits.PAGE_IDS]))
 
 
 class _Session:
@@ -153,9 +175,7 @@ class _Session:
         self._stream = stream
         self._claimed: set[bytes] = set()
 
-    async def run(
-        self, machine: sync.Asker | sync.Answerer, actions: list[sync.Action]
-    ) -> sync.Finished:
+    async def run(self, machine: _Machine, actions: list[sync.Action]) -> sync.Finished:
         try:
             while True:
                 if not actions:
@@ -169,9 +189,7 @@ class _Session:
         finally:
             self._shared._fetching -= self._claimed
 
-    async def _do(
-        self, machine: sync.Asker | sync.Answerer, action: sync.Action
-    ) -> list[sync.Action]:
+    async def _do(self, machine: _Machine, action: sync.Action) -> list[sync.Action]:
         match action:
             case sync.Send(data):
                 await self._stream.send(data, limits.MESSAGE_S)
@@ -180,6 +198,8 @@ class _Session:
                     self._shared._on_offer(self._peer_id, blob)
             case sync.TakeIn(wires):
                 self.took += await self._shared._take_in(self._peer_id, wires)
+            case _ if isinstance(machine, sync.Picker):
+                raise AssertionError(action)
             case sync.FindMissing(space, ids):
                 return machine.missing(await self._claim(space, ids))
             case sync.ReadDays(space, from_day):

@@ -21,6 +21,7 @@ from tests.simulator import START_MS, Author
 from .people import ME, make_edit, make_post, make_room
 
 NOW = START_MS + 40 * DAY_MS
+UNLIMITED = Keep()
 
 
 Make = Callable[[Author, Record, list[Record]], list[Record]]
@@ -37,7 +38,7 @@ class Kept:
     async def floors_rose(self) -> None:
         self.raised += 1
 
-    async def tidy(self, default: Keep = Keep()) -> int:
+    async def tidy(self, default: Keep = UNLIMITED) -> int:
         return await Retention(
             self.store, default=default, now_ms=lambda: NOW, floors_rose=self.floors_rose
         ).tidy()

@@ -96,6 +96,7 @@ class Member:
         self.published: list[bytes] = []
         self.offers: list[bytes] = []
         self.rooms: dict[bytes, int] = {}  # followed, each from a day on
+        self.pinned: dict[bytes, tuple[bytes, ...]] = {}  # ids that stay, by room
         self.read_rooms: Callable[[sqlite3.Connection], Mapping[bytes, int]]
         self.read_rooms = lambda _connection: dict(self.rooms)
         self.offered: list[tuple[str, bytes]] = []
@@ -112,6 +113,7 @@ class Member:
             author=self.address,
             removals=REMOVALS,
             rooms=lambda connection: self.read_rooms(connection),
+            pinned=lambda _connection, room: self.pinned.get(room, ()),
             offers=lambda: self.offers,
             on_offer=lambda peer_id, blob: self.offered.append((peer_id, blob)),
         )

@@ -297,3 +297,23 @@ def test_only_what_is_held_is_answered_for(tmp_path: Path) -> None:
             assert found == [None, (ROOM, TODAY - 5, 3), (ROOM, TODAY - 1, 3), (b"\x00", 3, 1)]
 
     run(tmp_path, main)
+
+
+def test_what_is_pinned_comes_however_old_and_nobody_is_blamed_for_lacking_it(
+    tmp_path: Path,
+) -> None:
+    async def main(hub: Hub) -> None:
+        async with (
+            hub.member("a", rooms={ROOM: 0}) as a,
+            hub.member("b", rooms={ROOM: TODAY + 1}) as b,  # nothing that is as old as this
+        ):
+            records = [await a.credential(), *await posts(a, ROOM)]
+            b.pinned[ROOM] = (records[2].id, b"n" * 32)  # one that nobody has
+            hub.connect("a", "b")
+            await b.until_has([records[0], records[2]])
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert await b.store.read(Store.count) == 2
+            assert not b.faults
+            assert not a.faults
+
+    run(tmp_path, main)
