@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -115,6 +123,17 @@ class Attachments:
     async def forget(self, hashes: Iterable[str]) -> None:
         """Files that no post names any more: own or fetched, they go."""
         await _disk(self._shelf.remove, [_read_hash(file_hash) for file_hash in hashes])
+
+    async def sweep(
+        self, named: Callable[[Sequence[bytes]], Awaitable[Collection[bytes]]], before: float
+    ) -> int:
+        """Forget what no post names, of those that nobody put or opened since ``before`` (seconds,
+        Unix): a post that is to name a file may still be written. Returns how many went."""
+        files = await _disk(self._shelf.untouched_since, before)
+        kept = set(await named(files))
+        gone = [file_hash for file_hash in files if file_hash not in kept]
+        await _disk(self._shelf.remove, gone)
+        return len(gone)
 
     async def _fetch(self, key: bytes, size: int | None) -> BinaryIO:
         """One fetch for all who ask for the same file. If the one that fetches is cancelled, the

@@ -144,9 +144,9 @@ class Daemon:
             membership,
             self.journal,
             self.replication,
+            self._attachments,
             keep=Keep(config.forum.keep_days, config.forum.keep_megabytes),
             describe=self._describe,
-            stored=self._attachments.stored,
             now_ms=now_ms,
         )
         self.node = LocalNode(

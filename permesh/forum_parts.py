@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .attachments import Attachments
 from .errors import PermeshError
 from .forum.following import Keep
 from .forum.personal import Personal
 from .forum.reader import Reader
-from .forum.retention import Retention
+from .forum.retention import Retention, named_files
 from .forum.service import Forum
 from .forum.sight import Onlooker
 from .members import find_seat
@@ -32,13 +33,15 @@ if TYPE_CHECKING:
 
 # Standing is earned by tasks, which this release has not.
 NO_TASKS_YET = 0.0
+# A file that no post names is kept for so long: the post may be being written.
+UNNAMED_S = 86_400.0
 
 _log = logging.getLogger("permesh.forum_parts")
 
 
 class ForumParts:
-    """``describe`` gives an agent's number and name, ``stored`` the size of a file that is here,
-    ``keep`` is what is kept of a room for which this member has no wish of its own."""
+    """``describe`` gives an agent's number and name, ``keep`` is what is kept of a room for which this
+    member has no wish of its own."""
 
     def __init__(
         self,
@@ -47,10 +50,10 @@ class ForumParts:
         membership: Membership,
         journal: Journal,
         replication: Replication,
+        attachments: Attachments,
         *,
         keep: Keep,
         describe: Callable[[bytes], tuple[str, str]],
-        stored: Callable[[str], int | None],
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
@@ -59,8 +62,14 @@ class ForumParts:
         self._founders = {one.owner for one in membership.genesis.registrars}
         self._replication = replication
         self._changed = trio.Event()
+        self._attachments = attachments
+        self._now_ms = now_ms
         self._retention = Retention(
-            store, default=keep, now_ms=now_ms, floors_rose=replication.refresh_rooms
+            store,
+            default=keep,
+            now_ms=now_ms,
+            floors_rose=replication.refresh_rooms,
+            sweep=self._sweep,
         )
         onlooker = Onlooker(
             me=membership.agent,
@@ -68,7 +77,7 @@ class ForumParts:
             is_founder=self._is_founder,
             repaired=self._roster.repaired,
         )
-        reader = Reader(onlooker, describe, stored, now_ms)
+        reader = Reader(onlooker, describe, attachments.stored, now_ms)
         personal = Personal(
             store,
             me=membership.agent,
@@ -119,6 +128,12 @@ class ForumParts:
                 await self._retention.tidy()
             except PermeshError as error:  # our own disk: the next wish, or hour, tries again
                 _log.warning("rooms could not be brought up to date: %s", error)
+
+    async def _sweep(self) -> None:
+        async def named(files: Sequence[bytes]) -> set[bytes]:
+            return await self._store.read(lambda store: named_files(store.connection, files))
+
+        await self._attachments.sweep(named, self._now_ms() / 1000 - UNNAMED_S)
 
     def _is_founder(self, agent: bytes) -> bool:
         seat = self._roster.seat(agent)

@@ -87,6 +87,18 @@ class Shelf:
         """Of the whole file, if it is here."""
         return self._own.get(file_hash) or self._fetched.get(file_hash)
 
+    def untouched_since(self, when: float) -> list[bytes]:
+        """Whole files, own and fetched, that nobody has put or opened since (seconds, Unix)."""
+        with self._lock:
+            kept = [*self._own, *self._fetched]
+            paths = {file_hash: self._path(file_hash) for file_hash in kept}
+        found = []
+        for file_hash, path in paths.items():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < when:
+                    found.append(file_hash)
+        return found
+
     def open(self, file_hash: bytes) -> BinaryIO | None:
         """The file, read through and found right; what does not fit its name is taken away."""
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import trio
@@ -30,7 +30,8 @@ _log = logging.getLogger("permesh.forum.retention")
 
 class Retention:
     """``default`` is what this member keeps of a room for which it has no wish of its own;
-    ``floors_rose`` is told before anything is dropped."""
+    ``floors_rose`` is told before anything is dropped, and ``sweep`` afterwards: it forgets files
+    of which `named_files` says that no post names them."""
 
     def __init__(
         self,
@@ -39,11 +40,13 @@ class Retention:
         default: Keep,
         now_ms: Callable[[], int],
         floors_rose: Callable[[], Awaitable[None]],
+        sweep: Callable[[], Awaitable[object]],
     ) -> None:
         self._store = store
         self._default = default
         self._now_ms = now_ms
         self._floors_rose = floors_rose
+        self._sweep = sweep
 
     async def run(self) -> None:
         """Tidy now and every hour, until cancelled."""
@@ -65,6 +68,7 @@ class Retention:
         for room, (floor, _) in floors.items():
             if floor:
                 dropped += await self._drop(room, floor)
+        await self._sweep()
         return dropped
 
     async def _drop(self, room: bytes, floor: int) -> int:
@@ -105,6 +109,12 @@ def pinned(connection: sqlite3.Connection, room: bytes) -> frozenset[bytes]:
             for row in connection.execute("SELECT current FROM forum_posts WHERE id = ?", (post,))
         )
     return frozenset(found)
+
+
+def named_files(connection: sqlite3.Connection, files: Sequence[bytes]) -> set[bytes]:
+    """Those of ``files`` (SHA-256) that some post names now."""
+    named = "SELECT 1 FROM forum_files WHERE hash = ? LIMIT 1"
+    return {file for file in files if connection.execute(named, (file,)).fetchone()}
 
 
 def _keep(connection: sqlite3.Connection, room: bytes, default: Keep) -> Keep:

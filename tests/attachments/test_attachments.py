@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -493,3 +494,24 @@ def test_in_threads_at_once_nothing_is_ever_wrong(
         assert b.names() == set()
 
     in_hub(main, jumping=False)
+
+
+def test_what_no_post_names_goes_once_nobody_has_touched_it_for_long(tmp_path: Path) -> None:
+    async def main(hub: Hub) -> None:
+        files = Member(hub, tmp_path, "a").files
+        named = await files.put(pieces(b"named"))
+        unnamed = await files.put(pieces(b"unnamed"))
+        fresh = await files.put(pieces(b"fresh"))
+        for stored in (named, unnamed):
+            os.utime(next(tmp_path.rglob(stored.hash)), (1_000, 1_000))
+
+        async def by_posts(asked: Sequence[bytes]) -> set[bytes]:
+            return {bytes.fromhex(named.hash)} & set(asked)
+
+        assert await files.sweep(by_posts, 2_000) == 1
+        assert files.stored(unnamed.hash) is None
+        assert files.stored(named.hash) == 5
+        assert files.stored(fresh.hash) == 5
+        assert not list(tmp_path.rglob(unnamed.hash))
+
+    in_hub(main)

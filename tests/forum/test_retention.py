@@ -40,7 +40,11 @@ class Kept:
 
     async def tidy(self, default: Keep = UNLIMITED) -> int:
         return await Retention(
-            self.store, default=default, now_ms=lambda: NOW, floors_rose=self.floors_rose
+            self.store,
+            default=default,
+            now_ms=lambda: NOW,
+            floors_rose=self.floors_rose,
+            sweep=trio.lowlevel.checkpoint,
         ).tidy()
 
     async def left(self) -> list[int]:
