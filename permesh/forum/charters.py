@@ -17,6 +17,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from permesh.errors import NotFound
 from permesh.records import Header
 
 from . import kinds, rules
@@ -177,11 +178,15 @@ def load(connection: Connection, identity: bytes) -> Version:
 
 
 def in_force(connection: Connection, room: bytes) -> Version:
-    """Of a room that is shown."""
+    """Raises ``room.unknown`` for a room that is hidden: nothing in it counts."""
     row = connection.execute(
         "SELECT id FROM forum_charters WHERE room = ? AND in_line ORDER BY version DESC LIMIT 1",
         (room,),
     ).fetchone()
+    if row is None:
+        raise NotFound(
+            "room.unknown", "That room is hidden here.", "List the rooms with: permesh room list"
+        )
     return load(connection, row[0])
 
 

@@ -133,14 +133,7 @@ class Reader(Shapes):
         ).fetchone()
         shown, hidden = row or (0, 0)
         # What is hidden by who looks, as far as it is found by an index.
-        doubtful = [
-            row[0]
-            for row in connection.execute(
-                f"SELECT DISTINCT target FROM forum_labels WHERE room = ?"
-                f" AND value IN {rules.HIDING} LIMIT {pages.MAX_EXAMINED}",
-                (room,),
-            )
-        ]
+        doubtful = sight.targets(room)
         authors = {one for one in doubtful if len(one) == 20} | sight.judges.unheard
         posts = [one for one in doubtful if len(one) == 32]
         for author in authors - {sight.me}:

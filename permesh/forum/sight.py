@@ -18,6 +18,7 @@ from . import judgements, rules, verdicts
 from .charter import PER_HOUR, breach, breach_of_standing
 from .charters import Cache, Version
 
+MAX_TARGETS = 10_000
 _VARIABLES = 500
 _ROOMS = 256  # of one author, that are looked at
 
@@ -142,6 +143,19 @@ class Sight:
                 if label.on:
                     found[label.target].append(label)
         return found
+
+    def targets(self, room: bytes) -> list[bytes]:
+        """Posts and agents that somebody by whom this member goes has ever labelled to be hidden
+        in that room, at most `MAX_TARGETS`."""
+        by = {self.me, *self.judges.labellers}
+        if self.judges.stewards:
+            by.update(self.charters.in_force(room).charter.stewards)
+        rows = self.connection.execute(
+            f"SELECT DISTINCT target FROM forum_labels WHERE room IN (?, ?)"
+            f" AND value IN {rules.HIDING} AND author IN ({_marks(tuple(by))}) LIMIT {MAX_TARGETS}",
+            (room, NO_ROOM, *by),
+        )
+        return [row[0] for row in rows]
 
     def counts(self, label: LabelRow, room: bytes) -> bool:
         """Whether this member goes by its author, on a post of that room or on who writes there:

@@ -19,6 +19,7 @@ from permesh.schema import (
     NewRoom,
     NewText,
 )  # fmt: skip
+from permesh.store import Store
 from tests.simulator import START_MS, Author
 
 from .people import ME, Desk, make_charter, make_label, make_post, make_reaction, make_room, run
@@ -354,5 +355,56 @@ def test_what_changes_a_post_or_a_room_tells_it_again(tmp_path: Path) -> None:
         assert isinstance(hidden, schema.Post)
         assert hidden.hidden == "label"
         assert await forum.shown([post]) == []
+
+    run(tmp_path, main)
+
+
+def test_who_posts_in_a_room_follows_it(tmp_path: Path) -> None:
+    async def main(desk: Desk) -> None:
+        forum = desk.forum
+        mine = await forum.create_room(NewRoom(name="lobby"))
+        theirs = make_room(Author("o"), "theirs")
+        await desk.save(theirs)
+        assert [room.name for room in (await forum.rooms(followed=True)).items] == ["lobby"]
+        assert [room.name for room in (await forum.rooms(followed=False)).items] == ["theirs"]
+        await forum.post("theirs", said("hello"))
+        await forum.post("theirs", said("again"))
+        assert [room.hex() for room, _ in desk.followed] == [mine.id, theirs.id.hex()]
+        assert (await forum.room("theirs")).followed
+        await forum.follow("theirs", schema.Follow(followed=False))
+        assert not (await forum.room("theirs")).followed
+
+    run(tmp_path, main)
+
+
+def test_in_a_room_that_is_hidden_nothing_is_written(tmp_path: Path) -> None:
+    async def main(desk: Desk) -> None:
+        bad = Author("bad")
+        room = make_room(bad)
+        await desk.save(room)
+        post = await desk.forum.post("lobby", said("hello"))
+        await desk.save(bad.write(b"twin", seq=0, prev=b""))
+        assert (await desk.forum.rooms()).items == []
+        await desk.refused(desk.forum.post("lobby", said("hello")), "room.unknown")
+        await desk.refused(desk.forum.edit(post.id, NewText(text="changed")), "room.unknown")
+        assert (await desk.forum.read_post(post.id)).text == "hello"
+        assert (await desk.forum.labels(post.id)).items == []
+        assert await desk.forum.shown(desk.saved)
+        assert (await desk.forum.remove(post.id)).records == 1
+
+    run(tmp_path, main)
+
+
+def test_a_post_of_many_edits_is_removed_whole(tmp_path: Path) -> None:
+    async def main(desk: Desk) -> None:
+        await desk.forum.create_room(NewRoom(name="lobby"))
+        post = await desk.forum.post("lobby", said("hello"))
+        for number in range(130):
+            await desk.forum.edit(post.id, NewText(text=f"{number}"))
+        assert (await desk.forum.remove(post.id)).records == 131
+        for record in desk.saved[1:132]:
+            kept = await desk.store.read(Store.get, record.id)
+            assert kept is not None
+            assert kept.body is None
 
     run(tmp_path, main)
