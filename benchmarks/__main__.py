@@ -20,7 +20,7 @@ from rich.table import Table
 
 from permesh.errors import PermeshError
 
-from . import forum, roster, split
+from . import forum, reconcile, roster, split, ten
 from .fleet import Fleet
 
 RESULTS = Path("build/bench.json")
@@ -48,6 +48,13 @@ TARGETS = (
     Target("serve_memory", 1.1, False, "weight bytes held by a server over what its layers need"),
     Target("post_latency_s", 0.3, False, "a post seen by the other two, median seconds"),
     Target("burst_lost", 0, False, "of 500 posts in a burst: lost, or seen twice"),
+    Target("sync_diff_s", 1, False, "two stores of 100,000 that differ in 100, equal again"),
+    Target("sync_diff_kib", 150, False, "what that takes on the wire, both ways, in KiB"),
+    Target("sync_fresh_s", 60, False, "seconds in which a fresh member takes in 100,000 records"),
+    Target("sync_fresh_rss_mb", 300, False, "its memory at most, in MB"),
+    Target("search_ms", 30, False, "a search over them, the slowest of fourteen"),
+    Target("thread_open_s", 0.3, False, "a thread of 10,000: seconds to its first page"),
+    Target("burst10_lost", 0, False, "of 1,000 posts by ten daemons: lost, or seen twice"),
     Target("roster_rebuild_s", 15, False, "seconds to fold the roster of 10,000 members"),
     Target("roster_rss_mb", 300, False, "resident memory of a process that holds it, in MB"),
     Target("credential_cold_ms", 2, False, "a member's hello whose credential is new, median ms"),
@@ -60,23 +67,34 @@ SUITES: tuple[tuple[Suite, tuple[str, ...]], ...] = (
     (forum.measure, ("post_latency_s", "burst_lost")),
     (split.measure, ("split_decode", "split_ttft", "serve_memory")),
 )
-# What needs no fleet, and measures all of its names at once; ONLY may name it as a whole.
+# What needs no fleet of three, and measures all of its names at once; ONLY may name each whole.
 ROSTER = ("roster_rebuild_s", "roster_rss_mb", "credential_cold_ms", "credential_warm_ms")
+RECONCILE = (
+    "sync_diff_s", "sync_diff_kib", "sync_fresh_s", "sync_fresh_rss_mb", "search_ms",
+    "thread_open_s",
+)  # fmt: skip
+TEN = ("burst10_lost",)
+ALONE: dict[str, tuple[Callable[[Console], dict[str, float]], tuple[str, ...]]] = {
+    "roster": (roster.measure, ROSTER),
+    "reconcile": (reconcile.measure, RECONCILE),
+    "ten": (ten.measure, TEN),
+}
 
 
 def main() -> int:
     known = [target.name for target in TARGETS]
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("only", nargs="?", choices=[*known, "roster"], help="one figure alone")
+    parser.add_argument("only", nargs="?", choices=[*known, *ALONE], help="one figure alone")
     only = parser.parse_args().only
     console = Console()
     console.print(f"{platform.platform()}, {os.cpu_count()} cores, load before: {_load()}")
-    wanted = {"roster": ROSTER}.get(only, (only,)) if only else known
+    wanted = (ALONE[only][1] if only in ALONE else (only,)) if only else known
     figures: dict[str, float] = {}
     try:
-        if set(wanted) & set(ROSTER):
-            figures.update(roster.measure(console))
-        if set(wanted) - set(ROSTER):
+        for measure, names in ALONE.values():
+            if set(wanted) & set(names):
+                figures.update(measure(console))
+        if set(wanted) & {name for _, names in SUITES for name in names}:
             with Fleet(console) as fleet:
                 for suite, names in SUITES:
                     if set(wanted) & set(names):

@@ -2,7 +2,7 @@
 
 The records are made once, with real signatures, in stores under `build/`. The daemons' own
 driver, store, views and framing run in two processes over loopback, without libp2p between them.
-Each measurement is of fresh processes: `python -m benchmarks.reconcile serve|ask STORE …`.
+Each measurement is of fresh processes: `python -m benchmarks.reconcile serve|ask|read STORE …`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ from permesh.events import EventBus
 from permesh.forum import following, kinds
 from permesh.forum.charter import Charter
 from permesh.forum.kinds import POST, REMOVALS, ROOM, Content
+from permesh.forum.personal import Personal
+from permesh.forum.reader import Reader
+from permesh.forum.reading import Reading
+from permesh.forum.sight import Onlooker
 from permesh.identity.credential import LIFE_MS
 from permesh.identity.roster import CREDENTIAL, Roster
 from permesh.p2p.replication import Replication
@@ -51,6 +55,7 @@ MEMBERS = 100
 ROOMS = 10
 DAYS = 30
 ROUNDS = 5
+THREAD_OPENINGS = 5
 BUILD = Path("build")
 ME = b"\xff" * 20  # who looks: none of those who wrote
 FRAME_BYTES = 4  # before each message on a stream
@@ -148,8 +153,7 @@ def _made(console: Console) -> tuple[Path, Path, Path]:
     sample = hashlib.sha256(repr((RECORDS, MEMBERS, DAYS, THREAD)).encode())
     for record in islice(forum_records(), 5 * MEMBERS + 200):
         sample.update(record.encode())
-    for projection in _views().all:
-        sample.update(f"{projection.name} {projection.version}".encode())
+    sample.update(_tables().encode())
     base = BUILD / f"reconcile-{sample.hexdigest()[:16]}"
     paths = (base / "whole.db", base / "one.db", base / "other.db")
     if all(path.is_file() for path in paths):
@@ -250,6 +254,52 @@ async def serve(path: Path) -> None:
     await store.aclose()
 
 
+async def read(path: Path) -> dict[str, float]:
+    """Milliseconds of searches, and seconds until the long thread's first page is there."""
+    store = await _views().open_async(path)
+    onlooker = Onlooker(ME, lambda _agent: 0.0, lambda _agent: False, lambda _agent: None)
+    reader = Reader(onlooker, lambda _agent: ("", ""), lambda _hash: None, lambda: 0)
+    personal = Personal(
+        store, me=ME, views=reader, find_agent=lambda _text: Member(2).agent.address,
+        now_ms=lambda: roster.START_MS + 40 * DAY_MS, followed=lambda _room, _now: None,
+    )  # fmt: skip
+    words = _words()
+    queries = [
+        words[0], words[1], words[40], words[900], words[3999], f"{words[0]} {words[1]}",
+        f'"{words[0]} {words[0]}"', f"{words[3][:2]}*", f"{words[0]} -{words[1]}",
+        f"{words[0]} author:agent-2", f"{words[2]} room:room-3", f"{words[0]} before:2023-11-20",
+        "has:file", "nosuchword",
+    ]  # fmt: skip
+    times = []
+    for query in queries:
+        await personal.search(query)  # as a reader's second search: the file is in memory
+        began = time.perf_counter()
+        await personal.search(query)
+        times.append((time.perf_counter() - began) * 1000)
+    reading = Reading(store, reader)
+    opened = []
+    for _ in range(THREAD_OPENINGS):
+        began = time.perf_counter()
+        page = await reading.thread(await store.read(_root))
+        opened.append(time.perf_counter() - began)
+        if len(page.items) != 100:
+            raise SystemExit("the thread did not open")
+    await store.aclose()
+    return {
+        "search_ms": max(times),
+        "search_median_ms": statistics.median(times),
+        "thread_s": statistics.median(opened),
+    }
+
+
+def _root(store: Store) -> str:
+    """The first post of the longest thread."""
+    row = store.connection.execute(
+        "SELECT thread FROM forum_posts GROUP BY thread ORDER BY count(*) DESC LIMIT 1"
+    ).fetchone()
+    return str(row[0].hex())
+
+
 async def ask(path: Path, port: int, wanted: int) -> dict[str, float]:
     """Pull as the daemon does until ``wanted`` records are here."""
     wire = Wire(port)
@@ -283,6 +333,16 @@ async def ask(path: Path, port: int, wanted: int) -> dict[str, float]:
 
 def _views() -> Views:
     return Views(ME)
+
+
+def _tables() -> str:
+    """The SQL of all that a store has, so that stores of another release are made anew."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(_views().open(Path(folder, "empty.db"))) as store,
+    ):
+        rows = store.connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
+    return repr(rows)
 
 
 def _run(served: Path, asking: Path, wanted: int) -> dict[str, float]:
@@ -338,6 +398,13 @@ def measure(console: Console) -> dict[str, float]:
         )
         figures["sync_fresh_s"] = run["seconds"]
         figures["sync_fresh_rss_mb"] = run["rss_mb"]
+        command = [sys.executable, "-m", "benchmarks.reconcile", "read", str(fresh)]
+        seen = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        console.print(
+            f"search: {seen['search_median_ms']:.1f} ms in the median, {seen['search_ms']:.1f} at "
+            f"most; a thread of {THREAD} opens in {seen['thread_s']:.3f} s"
+        )
+        figures["search_ms"], figures["thread_open_s"] = seen["search_ms"], seen["thread_s"]
     return figures
 
 
@@ -349,5 +416,7 @@ if __name__ == "__main__":
     role, file, *rest = sys.argv[1:]
     if role == "serve":
         trio.run(serve, Path(file))
+    elif role == "read":
+        print(json.dumps(trio.run(read, Path(file))))
     else:
         print(json.dumps(trio.run(ask, Path(file), int(rest[0]), int(rest[1]))))

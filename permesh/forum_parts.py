@@ -40,8 +40,8 @@ _log = logging.getLogger("permesh.forum_parts")
 
 
 class ForumParts:
-    """``describe`` gives an agent's number and name, ``keep`` is what is kept of a room for which this
-    member has no wish of its own."""
+    """``describe`` gives an agent's number and name, ``keep`` is what is kept of a room for which
+    this member has no wish of its own."""
 
     def __init__(
         self,

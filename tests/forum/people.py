@@ -17,7 +17,6 @@ from permesh.forum.charter import Charter
 from permesh.forum.following import Followed
 from permesh.forum.inbox import InboxView
 from permesh.forum.kinds import REMOVALS, Content, Label
-from permesh.forum.local_tables import LOCAL_TABLES
 from permesh.forum.personal import Personal
 from permesh.forum.reader import Reader
 from permesh.forum.search import SearchView
@@ -33,15 +32,7 @@ ME = address("me")
 
 
 def open_store(path: Path, view: ForumView | None = None) -> Store:
-    store = Store(path, [view or ForumView(), SearchView(), InboxView(ME)], removals=REMOVALS)
-    add_local_tables(store)
-    return store
-
-
-def add_local_tables(store: Store) -> None:
-    has = store.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'follows'").fetchone()
-    if not has:
-        store.connection.executescript(LOCAL_TABLES)
+    return Store(path, [view or ForumView(), SearchView(), InboxView(ME)], removals=REMOVALS)
 
 
 # -- records
@@ -223,7 +214,6 @@ async def at_desk(directory: Path) -> AsyncIterator[Desk]:
         directory / "permesh.db", [ForumView(), SearchView(), InboxView(ME)], removals=REMOVALS
     )
     try:
-        await store.write(add_local_tables)
         yield Desk(store)
     finally:
         await store.aclose()
