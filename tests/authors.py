@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from permesh.errors import Refused
@@ -23,6 +24,7 @@ REMOVALS = Removals(
 )
 
 
+@cache
 def address(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()[:20]
 

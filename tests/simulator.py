@@ -17,6 +17,7 @@ from typing import Any
 from permesh.errors import Refused
 from permesh.p2p import gossip, limits, sync
 from permesh.p2p.intake import Intake
+from permesh.p2p.replication import GOSSIP_FAULT
 from permesh.p2p.schedule import Outcome, PullSchedule
 from permesh.p2p.sync_messages import Held
 from permesh.records import Record
@@ -74,7 +75,7 @@ class Node:
         self.up = True
         self.rng = Random(f"{self.net.seed} {self.name} {self.life}")
         self.roster = self.fold(r for r in self.store.records.values() if is_identity(r))
-        self.intake = Intake(self.roster, lambda _record: None)
+        self.intake = self.door(self.roster)
         self.gossiper = gossip.Gossiper()
         self.schedule = PullSchedule(self.rng)
         self._alarms: dict[str, int] = {}
@@ -83,6 +84,9 @@ class Node:
     def fold(self, records: Iterable[Record]) -> Any:
         """The roster, as the identity records of its own store tell it."""
         return CheapRoster(records)
+
+    def door(self, roster: Any) -> Intake:
+        return Intake(roster, lambda _record: None)
 
     def begin(self) -> None:
         """What a member does as soon as it is up."""
@@ -110,7 +114,7 @@ class Node:
                 self.net.soon(self, self.retry_waiting)
 
     def retry_waiting(self) -> None:
-        self.keep(self.intake.release())
+        self.keep(self.intake.release(), GOSSIP_FAULT)
 
     def spaces(self) -> Mapping[bytes, int]:
         """What it holds, each space from a day on."""
@@ -140,11 +144,13 @@ class Node:
         self.wake_gossip()
 
     def heard(self, sender: str, data: bytes) -> None:
-        message = self.decode(data)
-        if message is None:
+        try:
+            message = self.decode(data)
+        except Refused as error:
+            self.fault(sender, GOSSIP_FAULT + error.code)
             return
-        records = self.open(sender, message.wires)
-        self.take_in(sender, records)
+        records = self.open(sender, message.wires, GOSSIP_FAULT)
+        self.take_in(sender, records, GOSSIP_FAULT)
         spaces = self.spaces()
         before = {
             record.header.prev
@@ -155,7 +161,7 @@ class Node:
         if self.store.missing(before) or self.store.behind(heads):
             self.hint(sender)
 
-    def decode(self, data: bytes) -> gossip.NewRecords | None:
+    def decode(self, data: bytes) -> gossip.NewRecords:
         message = gossip.decode(data)
         assert isinstance(message, gossip.NewRecords)
         return message
@@ -166,36 +172,35 @@ class Node:
 
     # -- taking in
 
-    def open(self, sender: str, wires: Iterable[Any]) -> list[Record]:
+    def open(self, sender: str, wires: Iterable[Any], fault: str = "") -> list[Record]:
         records = []
         for wire in wires:
             try:
                 records.append(self.intake.open(wire))
             except Refused as error:
-                self.fault(sender, error.code)
+                self.fault(sender, fault + error.code)
         return records
 
-    def take_in(self, sender: str, records: list[Record]) -> int:
+    def take_in(self, sender: str, records: list[Record], fault: str = "") -> int:
         missing = set(self.store.missing(r.id for r in records))
         new = [r for r in records if r.id in missing]
         identity = [r for r in new if is_identity(r)]
         content = [r for r in new if not is_identity(r) and self.holds(r)]
-        return self.keep([(sender, r) for r in identity]) + self.keep(
-            [(sender, r) for r in content]
-        )
+        kept = self.keep([(sender, r) for r in identity], fault)
+        return kept + self.keep([(sender, r) for r in content], fault)
 
     def holds(self, record: Record) -> bool:
         """Whether it keeps a record of that space, once it is found to be valid."""
         return space_of(record.header.kind, record.header.room) in self.spaces()
 
-    def keep(self, batch: list[tuple[str, Record]]) -> int:
+    def keep(self, batch: list[tuple[str, Record]], fault: str = "") -> int:
         valid = []
         for sender, record in batch:
             try:
                 if self.intake.judge(record, sender, START_MS + self.net.now):
                     valid.append(record)
             except Refused as error:
-                self.fault(sender, error.code)
+                self.fault(sender, fault + error.code)
         saved = self.store.save(valid)
         self._saved(saved)
         return len(saved)
