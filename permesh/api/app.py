@@ -178,7 +178,7 @@ def _event_route(router: APIRouter, node: Node) -> None:
     )
     async def events(after: After = None, last_event_id: LastEventId = None) -> Response:
         async def produce(writer: Writer) -> None:
-            async with node.events(last_event_id or after) as events:
+            async with node.events(last_event_id or after or None) as events:
                 async for event in events:
                     await writer.write(sse_object(event.data, event.name, event.cursor))
 

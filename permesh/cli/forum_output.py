@@ -214,8 +214,8 @@ def drafts(items: Sequence[schema.Draft]) -> Table:
     )
 
 
-def judgements(all_of_them: schema.Judgements) -> Table:
-    shown = table(
+def judgements(all_of_them: schema.Judgements) -> Iterator[Table | Text]:
+    yield table(
         ("member", "heard", "its labels count"),
         (
             (named(item.who), item.heard, "yes" if item.labels else "no")
@@ -223,9 +223,7 @@ def judgements(all_of_them: schema.Judgements) -> Table:
         ),
     )
     stewards = "count" if all_of_them.stewards else "do not count"
-    shown.caption = f"labels of a room's stewards {stewards} in their room"
-    shown.caption_justify = "left"
-    return shown
+    yield Text(f"Labels of a room's stewards {stewards} in their room.", "dim")
 
 
 def forks(items: Sequence[schema.ForkProof]) -> Table:

@@ -101,7 +101,9 @@ def judgements(face: Face, stewards: bool | None) -> None:
     if face.json:
         output.print_json(found)
     else:
-        output.console().print(forum_output.judgements(found))
+        screen = output.console()
+        for part in forum_output.judgements(found):
+            screen.print(part)
 
 
 @click.command()

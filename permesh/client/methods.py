@@ -7,6 +7,7 @@ client and is awaited on the other. Must never know what is asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import wraps
 from typing import Any, Generic, ParamSpec, Protocol, Self, overload
 
 from . import forum, member
@@ -40,6 +41,7 @@ class Method(Generic[P, Shape]):
         if client is None:
             return self
 
+        @wraps(self._describe)
         def call(*arguments: P.args, **named: P.kwargs) -> Any:
             return client._call(self._describe(*arguments, **named))
 
