@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ONLY ?=
 
-.PHONY: demo test lint tests bench clean help constraints
+.PHONY: demo test lint tests bench browser clean help constraints
 
 help:
 	@echo "make demo    three members found a mesh, talk, and answer with a pooled model"
 	@echo "make test    lint, types, import contracts and the tests"
 	@echo "make bench   speed against one process, as ratios (ONLY=name for one of them)"
+	@echo "make browser the browser that one of the tests drives (Linux with apt-get)"
 	@echo "make clean   remove .venv and build/"
 
 $(READY): pyproject.toml constraints.txt
@@ -37,6 +38,9 @@ test: lint tests
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ONLY)
+
+browser:
+	@.ci/browser
 
 # After a dependency is changed in pyproject.toml: resolve it afresh and pin what was found.
 constraints:
