@@ -71,9 +71,29 @@ def status(face: Face) -> None:
 
 
 @click.command()
+@click.option("--web", is_flag=True, help="In this machine's browsers instead, until Ctrl-C.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Where --web listens on 127.0.0.1 (else at a free one).",
+)
+@click.option(
+    "--open",
+    "open_browser",
+    is_flag=True,
+    help="Open --web's page in the browser, whose command line then shows its token.",
+)
 @pass_face
-def tui(face: Face) -> None:
+def tui(face: Face, web: bool, port: int | None, open_browser: bool) -> None:
     """Open the terminal app on the running daemon."""
+    if web:
+        from permesh.tui.web import serve_web
+
+        serve_web(face.home, port or 0, open_browser=open_browser, say=click.echo)
+        return
+    if port is not None or open_browser:
+        raise click.UsageError("--port and --open go with --web.")
     from permesh.tui import run
 
     run(face.home.socket)

@@ -7,6 +7,7 @@ nothing else. Must never interpret another member's text as markup.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,9 +19,11 @@ def run(socket_path: Path) -> None:
     """Open the app on the daemon behind ``socket_path`` and return when the reader leaves.
 
     Raises ``PermeshError`` without a terminal, or if the path cannot be a socket. A missing daemon
-    is no error: the app says so and waits for it.
+    is no error: the app says so and waits for it. ``TEXTUAL_DRIVER`` names another place to draw
+    on, as `permesh tui --web` does for its pages.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    in_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if not in_terminal and not os.environ.get("TEXTUAL_DRIVER"):
         raise PermeshError(
             "tui.no_terminal",
             "The app needs a terminal to draw on.",
