@@ -109,7 +109,8 @@ class Sessions:
             try:
                 with trio.move_on_after(limits.SESSION_S):
                     finished = await _Session(self, peer_id, stream).run(answerer, [])
-                    self._fault(peer_id, finished.fault)
+                    if finished.fault:
+                        self._fault(peer_id, finished.fault)
             except PermeshError as error:
                 _log.debug("sync session of %s ended: %s", peer_id, error)
             finally:

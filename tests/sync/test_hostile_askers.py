@@ -125,6 +125,26 @@ def test_what_an_asker_tells_of_and_does_not_give_is_counted(tmp_path: Path) -> 
     run(tmp_path, main)
 
 
+def test_an_asker_that_tells_much_and_gives_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "WITHHELD", 3)
+    monkeypatch.setattr(limits, "WANT_IDS", 2)
+
+    async def main(hub: Hub) -> None:
+        async with hub.member("a") as a:
+            stream = await opened(a)
+            await stream.send(encode(Lack(SPACE_COMMONS, tuple(map(numbered, range(9))))))
+            for _ in range(2):
+                assert isinstance(decode(await stream.receive()), Want)
+                await stream.send(encode(Records((), 0)))
+            with pytest.raises(PermeshError):
+                await stream.receive(5)
+            assert a.faults == {("evil", "sync.withheld"): 1}
+
+    run(tmp_path, main)
+
+
 def test_what_an_asker_gives_is_checked_like_anything_else(tmp_path: Path) -> None:
     async def main(hub: Hub) -> None:
         async with hub.member("a") as a:
