@@ -62,10 +62,14 @@ known: dict[str, str] = {}
 class UnixAdapter(HTTPAdapter):
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._path = path
+        self._pool = _Pool(path)
 
     def get_connection_with_tls_context(self, *_: Any, **__: Any) -> HTTPConnectionPool:
-        return _Pool(self._path)
+        return self._pool
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
 
 
 class _Pool(HTTPConnectionPool):
