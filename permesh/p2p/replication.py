@@ -1,6 +1,6 @@
 """The driver that makes stores equal: it carries out what sync, gossip and intake decide.
 
-Owns the streams of `/permesh/sync/1`, the tasks, the deadlines, and the order Save, then Emit.
+Owns the tasks, what of all this is held here, and the order Save, then Emit.
 Must never decide what is valid, lacking or due: those are pure modules beside it.
 """
 

@@ -10,7 +10,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from tests.sync.forum_nodes import Forum, Hostile, unpacked
+from tests.sync.forum_mesh import Forum
+from tests.sync.forum_nodes import unpacked
+from tests.sync.hostile_nodes import Hostile
 
 SIZE = 200
 TWO_MINUTES_MS = 120_000
