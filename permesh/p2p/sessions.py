@@ -186,6 +186,13 @@ class _Session:
                 action = actions.pop(0)
                 if isinstance(action, sync.Finished):
                     return action
+                if (
+                    isinstance(action, sync.TakeIn)
+                    and actions
+                    and isinstance(actions[0], sync.Send)
+                ):
+                    # The peer reads what is wanted next while we check what it has given.
+                    await self._do(machine, actions.pop(0))
                 actions += await self._do(machine, action)
         finally:
             self._shared._fetching -= self._claimed
