@@ -275,6 +275,25 @@ def status(now: schema.Status) -> Iterable[Table]:
             ),
             right=("faults",),
         )
+    faulty = [peer for peer in now.peers if peer.fault_codes]
+    if faulty:
+        yield table(
+            ("did wrong", "name", "held against it", "what"),
+            (
+                (peer.number, peer.name, f"{peer.fault_score} of 100", faults(peer.fault_codes))
+                for peer in faulty
+            ),
+            right=("held against it",),
+        )
+    if now.shut_out:
+        yield table(
+            ("disconnected", "name", "for", "what"),
+            (
+                (one.number or one.peer_id, one.name, f"{one.seconds} s", faults(one.fault_codes))
+                for one in now.shut_out
+            ),
+            right=("for",),
+        )
     if now.serving:
         yield table(
             ("serving", "layers", "sessions"),
@@ -284,6 +303,12 @@ def status(now: schema.Status) -> Iterable[Table]:
             ),
             right=("sessions",),
         )
+
+
+def faults(codes: dict[str, int]) -> str:
+    """The most frequent first: ``3 x sync.withheld, 1 x blob.wrong_bytes``."""
+    ordered = sorted(codes.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{times} x {code}" for code, times in ordered)
 
 
 def _credential(state: schema.CredentialState | None) -> str:
