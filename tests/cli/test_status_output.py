@@ -15,10 +15,9 @@ def shown(**changes: object) -> str:
         mesh=schema.Mesh(id="", name="orchard", state="member"),
         engine=schema.Engine(state="stopped"), **{"peers": [], **changes},
     )  # fmt: skip
-    console = Console(width=160, record=True, quiet=True)
+    console = Console(width=160)
     with console.capture() as capture:
         for table in output.status(status):
-            console.quiet = False
             console.print(table)
     return capture.get()
 
