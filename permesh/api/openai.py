@@ -33,12 +33,16 @@ from .streams import EventStream, Writer, sse, while_connected
 MAX_MODELS = 1000
 PAGE = 500
 DONE = b"data: [DONE]\n\n"
+_STREAMED = {EventStream.media_type: {"schema": {"type": "string"}}}
 
 
 def openai_routes(node: Node) -> APIRouter:
     router = APIRouter(prefix=OPENAI_PREFIX, responses=failures(*ANY, shape=OpenAIProblemReply))
     named = failures(*NAMED, shape=OpenAIProblemReply)
-    answered = failures(*NAMED, *RATE, 502, 504, shape=OpenAIProblemReply)
+    answered = {
+        200: {"description": "Whole, or streamed", "content": _STREAMED},
+        **failures(*NAMED, *RATE, 502, 504, shape=OpenAIProblemReply),
+    }
 
     @router.get("/models")
     async def models() -> ModelList:

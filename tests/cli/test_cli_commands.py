@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.shell_completion import BashComplete
 
+from permesh.cli import main
 from tests.api.fakenode import AGENT, MODEL, ROUTE, WORDS, Daemon
 
 pytestmark = pytest.mark.usefixtures("daemon")
@@ -154,3 +156,18 @@ def test_an_answer_that_breaks_off_says_so_on_a_line_of_its_own(permesh) -> None
     assert result.exit_code == 1
     assert result.stdout == "Bees carry \n"
     assert result.stderr == "permesh: AGT-0002 went away. Ask again.\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "begun", "offered"),
+    [
+        ([], "unm", ["unmute"]),
+        (["room"], "c", ["charter", "create"]),
+        (["room", "charter", "lobby"], "--w", ["--writers"]),
+        (["room", "charter", "lobby", "--writers"], "f", ["founders"]),
+        (["attachment"], "", ["get"]),
+    ],
+)
+def test_a_shell_completes_commands_and_options(typed, begun: str, offered: list[str]) -> None:
+    complete = BashComplete(main, {}, "permesh", "_PERMESH_COMPLETE")
+    assert [item.value for item in complete.get_completions(typed, begun)] == offered

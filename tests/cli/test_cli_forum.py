@@ -312,9 +312,7 @@ def test_a_file_overwrites_nothing(permesh, here) -> None:
     assert "cannot be written" in failed(permesh("attachment", "get", file_hash, "-o", "no/where"))
 
 
-@pytest.mark.parametrize(
-    "name", [".bashrc", "a\u202egnp.exe", "-rf", "con.txt", "~", "x" * 255]
-)
+@pytest.mark.parametrize("name", [".bashrc", "a\u202egnp.exe", "-rf", "con.txt", "~", "x" * 255])
 def test_a_files_name_cannot_leave_the_directory(permesh, daemon: Daemon, here, name) -> None:
     with Client(daemon.home.socket) as client:
         stored = client.put_file([b"bytes"])
