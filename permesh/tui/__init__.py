@@ -36,11 +36,8 @@ async def _run(socket_path: Path) -> None:
     from permesh.client import AsyncClient
 
     from .app import PermeshApp
-    from .seen import FILE_NAME, Seen
+    from .draft_file import FILE_NAME, DraftFile
 
-    seen = Seen(socket_path.parent / FILE_NAME)
-    try:
-        async with AsyncClient(socket_path) as client:
-            await PermeshApp(client, lambda: time.time_ns() // 1_000_000, seen).run_async()
-    finally:
-        seen.save()
+    file = DraftFile(socket_path.parent / FILE_NAME)
+    async with AsyncClient(socket_path) as client:
+        await PermeshApp(client, lambda: time.time_ns() // 1_000_000, file).run_async()

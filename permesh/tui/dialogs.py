@@ -1,11 +1,11 @@
-"""The windows that open over the main screen: reader, new room, confirm, admit, one line, help.
+"""The windows that open over the main screen: reader, new room, confirm, admit, one line.
 
 Each answers through its result and knows nothing of the daemon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from textual import work
@@ -20,11 +20,10 @@ from permesh.display import clean, clean_line
 from permesh.errors import PermeshError
 from permesh.schema import Member, Post, Room
 
+from .post_lines import facts
 from .widgets.key_bar import KeyBar
 from .widgets.long_text import LongText
-from .words import ago, moment
-
-KeyHelp = tuple[str, Iterable[tuple[str, str]]]  # heading, (key, what it does)
+from .words import ago, cut, moment
 
 
 class Dialog(ModalScreen[bool]):
@@ -44,13 +43,17 @@ class Reader(Dialog):
         Binding("y", "copy", "Copy"),
     ]
 
-    def __init__(self, post: Post, now_ms: int) -> None:
+    def __init__(self, post: Post, now_ms: int, own: str = "", *, title: str = "") -> None:
+        """``own`` is this member's agent."""
         super().__init__()
         self._post = post
         self._now_ms = now_ms
+        self._own = own
+        self._title_word = title
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -large"):
+            yield Static(Content("\n").join(facts(self._post, self._own)), id="facts", markup=False)
             yield LongText(self._post.text)
             yield Static(clean_line(f"post {self._post.id}"), classes="dim", markup=False)
         yield KeyBar()
@@ -58,9 +61,11 @@ class Reader(Dialog):
     def on_mount(self) -> None:
         post = self._post
         frame = self.query_one(".dialog")
-        frame.border_title = Content(clean_line(f"{post.author_name} {post.author_number}"))
+        by = clean_line(f"{cut(post.author_name, 64)} {cut(post.author_number, 16)}")
+        frame.border_title = Content(f"{self._title_word} · {by}" if self._title_word else by)
         when = ago(post.created_ms, self._now_ms)
         frame.border_subtitle = Content(f"{moment(post.created_ms)} · {when}")
+        self.query_one("#facts").display = bool(facts(post, self._own))
         self.query_one(LongText).focus()
 
     def action_copy(self) -> None:
@@ -101,7 +106,7 @@ class Confirm(Dialog):
         self.dismiss(event.button.id == "agree")
 
 
-class NewRoom(Dialog):
+class MakeRoom(Dialog):
     """Asks for a name and a purpose, and stays open with the reason when it does not work."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "make", "Make the room")]
@@ -241,36 +246,3 @@ class OneLine(Dialog):
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self.line)
         self.notify("The line is in the clipboard.", markup=False)
-
-
-class Help(Dialog):
-    """Every key, by where it works."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,q", "close", "Close")]
-
-    def __init__(self, groups: Iterable[KeyHelp]) -> None:
-        super().__init__()
-        self._groups = list(groups)
-
-    def compose(self) -> ComposeResult:
-        with VerticalScroll(classes="dialog -wide"), Horizontal(classes="help-columns"):
-            half = len(self._groups) // 2
-            for groups in (self._groups[:half], self._groups[half:]):
-                yield Static(_key_table(groups), classes="help-column", markup=False)
-        yield KeyBar()
-
-    def on_mount(self) -> None:
-        frame = self.query_one(".dialog")
-        frame.border_title = Content("Keys")
-        frame.border_subtitle = Content("the mouse works too")
-        frame.focus()
-
-
-def _key_table(groups: Iterable[KeyHelp]) -> Content:
-    lines: list[Content] = []
-    for heading, keys in groups:
-        lines.append(Content.styled(heading, "bold $accent"))
-        for key, words in keys:
-            lines.append(Content.assemble((f"{key:<6} ", "bold"), (words, "$foreground 80%")))
-        lines.append(Content(""))
-    return Content("\n").join(lines[:-1])

@@ -15,6 +15,8 @@ from permesh.errors import PermeshError
 
 from .ports import MeshClient
 
+STALE = "events.cursor"  # the daemon's answer to a cursor of another database
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -29,19 +31,26 @@ class Backoff:
 
 async def follow(
     client: MeshClient,
-    on_event: Callable[[BaseModel], None],
+    on_event: Callable[[BaseModel, bool], None],
     on_lost: Callable[[PermeshError], None],
     backoff: Backoff,
 ) -> None:
-    """Hand on every event, for ever. An unreadable stream is like none: told, and tried again."""
+    """Hand on every event, for ever; with each, whether its stream goes on where the last one
+    broke off. An unreadable stream is like none: told, and tried again."""
     attempt = 0
+    cursor = ""
     while True:
+        resumed = bool(cursor)
         problem = PermeshError("daemon.gone", "The daemon closed the connection.")
         try:
-            async for _, data in client.events():
+            async for event in client.events(cursor or None):
                 attempt = 0
-                on_event(data)
+                cursor = getattr(event, "cursor", "") or cursor
+                on_event(event[1], resumed)
         except PermeshError as error:
+            if error.code == STALE and cursor:
+                cursor = ""
+                continue
             problem = error
         except OSError as error:
             problem = PermeshError("daemon.gone", f"The daemon is out of reach: {error}.")

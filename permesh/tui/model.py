@@ -1,7 +1,7 @@
 """What the terminal app knows of the mesh: a fold over the daemon's events.
 
-Owns rooms, members, spans, status and unread counts. Pure: no network, no widgets; every event
-answers with the parts of the screen that it changed.
+Owns rooms, members, spans, status and what of them is unread. Pure: no network, no widgets; every
+event answers with the parts of the screen that it changed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from pydantic import BaseModel
 
 from permesh.errors import PermeshError
 from permesh.schema import Lagged, LocalModel, Member, Post, Room, Snapshot, Span, Status
-
-from .seen import Seen
 
 MAX_ROOMS = 1_000  # shown; a mesh may hold more
 MAX_MEMBERS = 2_000
@@ -34,6 +32,7 @@ class Part(Flag):
     SPANS = auto()
     LISTS = auto()  # rooms and members have to be asked for
     LINK = auto()
+    MODELS = auto()
     ALL = STATUS | ROOMS | MEMBERS | SPANS | LISTS | LINK
 
 
@@ -41,7 +40,6 @@ class Part(Flag):
 class MeshModel:
     """The latest of everything. ``problem`` is why the daemon is out of reach, or None."""
 
-    seen: Seen = field(default_factory=Seen)
     status: Status | None = None
     rooms: dict[str, Room] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
@@ -49,6 +47,8 @@ class MeshModel:
     models: list[LocalModel] = field(default_factory=list)
     online: bool = False
     problem: PermeshError | None = None
+    inbox_unread: int = 0
+    stale_rooms: set[str] = field(default_factory=set)  # whose counts are guesses since a post
     _known_posts: dict[str, None] = field(default_factory=dict)
 
     def apply(self, data: BaseModel) -> Part:
@@ -85,8 +85,6 @@ class MeshModel:
         for room in rooms:
             if room.id in self.rooms or len(self.rooms) < MAX_ROOMS:
                 self.rooms[room.id] = room
-                if self.seen.count(room.id) > room.posts:
-                    self.seen.set(room.id, room.posts)
 
     def take_members(self, members: Iterable[Member]) -> None:
         for member in members:
@@ -97,6 +95,9 @@ class MeshModel:
         room = self.rooms.get(post.room)
         if room is None or post.id in self._known_posts:
             return Part.NONE
+        self.stale_rooms.add(room.id)
+        if post.edits or post.removed or post.reactions or (post.hidden and not self._mine(post)):
+            return Part.NONE  # an older post that changed, or one that is not counted
         self._known_posts[post.id] = None
         if len(self._known_posts) > MAX_KNOWN_POSTS:
             del self._known_posts[next(iter(self._known_posts))]
@@ -104,30 +105,34 @@ class MeshModel:
             update={
                 "posts": room.posts + 1,
                 "last_post_ms": max(room.last_post_ms, post.created_ms),
+                "unread": room.unread + post.unread,
+                "mentions": room.mentions + (post.unread and self._mentioned(post)),
             }
         )
-        if self.status is not None and post.author == self.status.agent:
-            self.seen.set(room.id, self.seen.count(room.id) + 1)
         return Part.ROOMS
+
+    def _mine(self, post: Post) -> bool:
+        return post.author == self.own
+
+    def _mentioned(self, post: Post) -> bool:
+        return any(one.agent == self.own for one in post.mentions)
+
+    @property
+    def own(self) -> str:
+        """This member's agent; empty until the daemon has told."""
+        return self.status.agent if self.status else ""
 
     def lost(self, problem: PermeshError) -> Part:
         self.online, self.problem = False, problem
         return Part.LINK
 
-    def unread(self, room: Room) -> int:
-        return max(0, room.posts - self.seen.count(room.id))
-
-    def mark_seen(self, room_id: str) -> bool:
-        """The reader has the room before their eyes. True when that changed its count."""
-        room = self.rooms.get(room_id)
-        if room is None or self.seen.count(room_id) == room.posts:
-            return False
-        self.seen.set(room_id, room.posts)
-        return True
+    @property
+    def unread(self) -> int:
+        return sum(room.unread for room in self.rooms.values() if room.followed)
 
     def sorted_rooms(self) -> list[Room]:
-        """By name: a list that does not jump under the reader's hand."""
-        return sorted(self.rooms.values(), key=lambda room: (room.name, room.id))
+        """Those that are followed first; by name: a list that does not jump under one's hand."""
+        return sorted(self.rooms.values(), key=lambda room: (not room.followed, room.name, room.id))
 
     def sorted_members(self) -> list[Member]:
         """Requests first, since someone waits for them; then registrars, then by number; who is

@@ -105,29 +105,41 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def fold(text: str, width: int) -> list[str]:
-    """Lines of at most ``width`` cells, broken at spaces, and a longer word wherever it has to be.
+def breaks(text: str, width: int) -> list[tuple[int, int]]:
+    """Where lines of at most ``width`` cells start and end: broken at spaces, and a longer word
+    wherever it has to be.
 
     Ten times cheaper than wrapping `Content`, so that a long list knows its height for little. The
     text is one paragraph, cleaned.
     """
     width = max(2, width)
-    lines: list[str] = []
-    line, used = "", 0
-    for at, word in enumerate(text.split(" ")):
+    if len(text) <= width and text.isascii():
+        return [(0, len(text))]
+    lines: list[tuple[int, int]] = []
+    start, used, at = 0, 0, 0
+    for word in text.split(" "):
         cells = len(word) if word.isascii() or len(word) > width else cell_len(word)
         if at and used + 1 + cells <= width:
-            line, used = f"{line} {word}", used + 1 + cells
-            continue
-        if at:
-            lines.append(line)
-        if cells > width:
-            step = width if word.isascii() else width // 2  # no character takes more than two
-            pieces = [word[start : start + step] for start in range(0, len(word), step)]
-            lines.extend(pieces[:-1])
-            word, cells = pieces[-1], cell_len(pieces[-1])
-        line, used = word, cells
-    return [*lines, line]
+            used += 1 + cells
+        else:
+            if at:
+                lines.append((start, at - 1))
+            start = at
+            if cells > width:
+                step = width if word.isascii() else width // 2  # no character takes more than two
+                while at + len(word) - start > step:
+                    lines.append((start, start + step))
+                    start += step
+                cells = cell_len(text[start : at + len(word)])
+            used = cells
+        at += len(word) + 1
+    lines.append((start, len(text)))
+    return lines
+
+
+def fold(text: str, width: int) -> list[str]:
+    """The lines that `breaks` makes of a text."""
+    return [text[start:end] for start, end in breaks(text, width)]
 
 
 def colour_of(agent: str, dark: bool) -> str:

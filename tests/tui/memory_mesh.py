@@ -1,4 +1,4 @@
-"""A small mesh in memory behind the TUI's client protocol, and a day in its life.
+"""A small mesh in memory behind the TUI's client protocol.
 
 It keeps what it is told, answers in pages, and pushes events through queues, as the daemon does.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Literal
 
 from pydantic import BaseModel
@@ -29,21 +29,19 @@ from permesh.schema import (
     Mesh,
     Models,
     Peer,
-    Post,
-    Posts,
     Proposal,
     Proposals,
-    Room,
-    Rooms,
     Snapshot,
     Span,
     Status,
 )
 
-NOW = 1_773_316_800_000  # 2026-03-12 12:00 UTC
+from .memory_forum import DAY, NOW, MemoryForum, address
+
+__all__ = ["DAY", "HOUR", "MINUTE", "NOW", "MemoryMesh", "address"]
+
 MINUTE = 60_000
 HOUR = 60 * MINUTE
-DAY = 24 * HOUR
 MESH_ID = hashlib.sha256(b"hearth").hexdigest()
 ABSENT = PermeshError(
     "daemon.absent", "No daemon is running on this home.", "Start one with: permesh daemon"
@@ -53,10 +51,6 @@ CONTRADICTION = (
     "After entry 12 the log goes on in two ways, and nobody is let in until the registrars choose "
     "one. Both were signed by: atlas (AGT-0001)."
 )
-
-
-def address(name: str) -> str:
-    return "0x" + hashlib.sha256(f"agent {name}".encode()).hexdigest()[:40]
 
 
 def owner(name: str) -> str:
@@ -73,20 +67,25 @@ def runtime_hash(name: str) -> str:
     return hashlib.sha256(f"runtime {name}".encode()).hexdigest()
 
 
-class MemoryMesh:
+class Told(tuple[str, BaseModel]):
+    """An event, as the client hands it on."""
+
+    cursor = ""
+
+
+class MemoryMesh(MemoryForum):
     """A member's daemon. ``up`` False refuses calls; ``gate`` holds them back until it is set."""
 
     def __init__(self, name: str = "atlas", number: str = "AGT-0001") -> None:
+        super().__init__()
         self.name = name
         self.number = number
         self.agent = address(name)
         self.up = True
-        self.refuse_posts: PermeshError | None = None
+        self.forget_cursors = False  # as a daemon on another database does
         self.gate = asyncio.Event()
         self.gate.set()
         self.calls: list[str] = []
-        self.room_list: dict[str, Room] = {}
-        self.post_list: dict[str, list[Post]] = {}
         self.member_list: dict[str, Member] = {}
         self.peer_list: list[Peer] = []
         self.model_list: list[LocalModel] = []
@@ -100,7 +99,6 @@ class MemoryMesh:
         self.refused: dict[str, int] = {}
         self.snapshot_size = 1_000
         self._streams: list[asyncio.Queue[tuple[str, BaseModel] | None]] = []
-        self._ids = 0
 
     # Putting things in
 
@@ -149,49 +147,6 @@ class MemoryMesh:
             )
         return member
 
-    def add_room(self, name: str, purpose: str = "", created_ms: int = NOW - 9 * DAY) -> Room:
-        room = Room(
-            id=hashlib.sha256(f"room {name}".encode()).hexdigest(),
-            name=name,
-            purpose=purpose,
-            creator=self.agent,
-            created_ms=created_ms,
-            posts=0,
-            last_post_ms=0,
-        )
-        self.room_list[room.id] = room
-        self.post_list[room.id] = []
-        return room
-
-    def add_post(
-        self,
-        room: Room,
-        name: str,
-        text: str,
-        reply_to: Post | None = None,
-        at_ms: int = NOW,
-    ) -> Post:
-        self._ids += 1
-        member = self.member_list.get(address(name))
-        post = Post(
-            id=hashlib.sha256(f"post {self._ids}".encode()).hexdigest(),
-            room=room.id,
-            room_name=room.name,
-            author=address(name),
-            author_number=member.number if member else "AGT-0099",
-            author_name=name,
-            reply_to=reply_to.id if reply_to else None,
-            created_ms=at_ms,
-            received_ms=at_ms,
-            text=text,
-        )
-        self.post_list[room.id].append(post)
-        known = self.room_list[room.id]
-        self.room_list[room.id] = known.model_copy(
-            update={"posts": known.posts + 1, "last_post_ms": max(known.last_post_ms, at_ms)}
-        )
-        return post
-
     def add_chronicle(
         self, name: str, events: list[ChronicleEvent], left_out: int = 0
     ) -> Chronicle:
@@ -231,12 +186,6 @@ class MemoryMesh:
         for stream in self._streams:
             stream.put_nowait((name, data))
 
-    def say(self, room: Room, name: str, text: str, reply_to: Post | None = None) -> Post:
-        """Somebody posts, now, and everybody hears it."""
-        post = self.add_post(room, name, text, reply_to, NOW + self._ids)
-        self.push("post", post)
-        return post
-
     def lag(self) -> None:
         self.push("lagged", Lagged(missed=3))
         self.push("snapshot", self.snapshot())
@@ -257,27 +206,38 @@ class MemoryMesh:
 
     # The client
 
-    async def _called(self, what: str) -> None:
+    async def called(self, what: str) -> None:
         self.calls.append(what)
         await self.gate.wait()
         if not self.up:
             raise ABSENT
 
-    async def events(self) -> AsyncIterator[tuple[str, BaseModel]]:
-        self.calls.append("events")
+    async def events(self, after: str | None = None) -> AsyncIterator[tuple[str, BaseModel]]:
+        self.calls.append(f"events {after}" if after else "events")
         if not self.up:
             raise ABSENT
+        if after and self.forget_cursors:
+            self.forget_cursors = False
+            raise PermeshError("events.cursor", "The cursor is of another database.")
         stream: asyncio.Queue[tuple[str, BaseModel] | None] = asyncio.Queue()
         self._streams.append(stream)
+        position = int(after) if after else len(self.told)
         try:
-            yield "snapshot", self.snapshot()
+            yield self._at(position, "snapshot", self.snapshot())
+            for at, post in enumerate(list(self.told[position:]), position + 1):
+                yield self._at(at, "post", post)
             while (item := await stream.get()) is not None:
-                yield item
+                yield self._at(len(self.told), *item)
         finally:
             self._streams.remove(stream)
 
+    def _at(self, position: int, name: str, data: BaseModel) -> Told:
+        told = Told((name, data))
+        told.cursor = str(position)
+        return told
+
     async def status(self) -> Status:
-        await self._called("status")
+        await self.called("status")
         return self._status()
 
     def _status(self) -> Status:
@@ -327,7 +287,7 @@ class MemoryMesh:
         )
 
     async def identity(self) -> Identity:
-        await self._called("identity")
+        await self.called("identity")
         return Identity(
             name=self.name,
             number=self.number,
@@ -352,14 +312,14 @@ class MemoryMesh:
         )
 
     async def members(self, cursor: str | None = None, limit: int = 100) -> Members:
-        await self._called("members")
+        await self.called("members")
         at = int(cursor or 0)
         items = list(self.member_list.values())
         more = str(at + limit) if at + limit < len(items) else None
         return Members(items=items[at : at + limit], next_cursor=more)
 
     async def admit(self, agent: str, person: str | None = None) -> Member:
-        await self._called(f"admit {agent} {person}")
+        await self.called(f"admit {agent} {person}")
         member = self.member_list.get(agent)
         if member is None:
             raise NotFound("member.unknown", "Nobody here has that address.", "See the list.")
@@ -377,7 +337,7 @@ class MemoryMesh:
         return admitted
 
     async def chronicle(self, agent: str) -> Chronicle:
-        await self._called(f"chronicle {agent}")
+        await self.called(f"chronicle {agent}")
         member = self.member_list.get(agent)
         if member is None or member.state == "pending":
             raise NotFound(
@@ -388,11 +348,11 @@ class MemoryMesh:
         return self.chronicles.get(agent) or self.add_chronicle(member.name, [])
 
     async def proposals(self) -> Proposals:
-        await self._called("proposals")
+        await self.called("proposals")
         return Proposals(items=self.proposal_list)
 
     async def approve(self, proposal: str) -> Proposal:
-        await self._called(f"approve {proposal}")
+        await self.called(f"approve {proposal}")
         if self.refuse_approvals is not None:
             raise self.refuse_approvals
         found = next(one for one in self.proposal_list if one.id == proposal)
@@ -404,56 +364,12 @@ class MemoryMesh:
         self.proposal_list[at : at + 1] = [] if approved.decided else [approved]
         return approved
 
-    async def rooms(self, cursor: str | None = None, limit: int = 100) -> Rooms:
-        await self._called("rooms")
-        at = int(cursor or 0)
-        items = list(self.room_list.values())
-        more = str(at + limit) if at + limit < len(items) else None
-        return Rooms(items=items[at : at + limit], next_cursor=more)
-
-    async def create_room(self, name: str, purpose: str = "") -> Room:
-        await self._called(f"create {name}")
-        if not name.replace("-", "").isalnum() or name != name.lower():
-            raise PermeshError(
-                "room.name",
-                f"A room cannot be called {name!r}.",
-                "Use 1 to 64 of a-z, 0-9, '-', '_' and '.'.",
-            )
-        room = self.add_room(name, purpose, NOW)
-        self.push("room", room)
-        return room
-
-    async def posts(
-        self,
-        room: str,
-        cursor: str | None = None,
-        limit: int = 50,
-        order: Literal["asc", "desc"] = "desc",
-    ) -> Posts:
-        await self._called(f"posts {self.room_list[room].name} {cursor or 'newest'}")
-        items = sorted(self.post_list[room], key=lambda post: (post.created_ms, post.id))
-        if order == "desc":
-            items.reverse()
-        at = 0
-        if cursor is not None:
-            at = next(index for index, post in enumerate(items) if post.id == cursor) + 1
-        page = items[at : at + limit]
-        more = page[-1].id if at + limit < len(items) else None
-        return Posts(items=page, next_cursor=more)
-
-    async def post(self, room: str, text: str, reply_to: str | None = None) -> Post:
-        await self._called(f"post {self.room_list[room].name}")
-        if self.refuse_posts is not None:
-            raise self.refuse_posts
-        answered = {post.id: post for post in self.post_list[room]}.get(reply_to or "")
-        return self.say(self.room_list[room], self.name, text, answered)
-
     async def models(self) -> Models:
-        await self._called("models")
+        await self.called("models")
         return Models(items=self.model_list)
 
     async def invite(self) -> Invite:
-        await self._called("invite")
+        await self.called("invite")
         return Invite(line="permesh1:" + "uTZmN5aGVhcnRo" * 14)
 
     def span(self, name: str, first: int, last: int, sessions: int = 0) -> Span:
@@ -470,111 +386,3 @@ class MemoryMesh:
             sessions=sessions,
             expires_ms=NOW + 90_000,
         )
-
-
-def lived_in_mesh() -> MemoryMesh:
-    """Four members, three rooms, a conversation, and a model served by two of them."""
-    mesh = MemoryMesh()
-    mesh.add_member("atlas", "AGT-0001", "registrar")
-    mesh.add_member("beryl", "AGT-0002")
-    mesh.add_member("cobalt", "AGT-0003")
-    mesh.add_member("dune", "AGT-0004", online=False)
-    mesh.add_member("ember", "", "pending")
-    lobby = mesh.add_room("lobby", "Where everyone arrives")
-    inference = mesh.add_room("inference", "Who serves what, and how it goes")
-    notes = mesh.add_room("field-notes")
-
-    def ago(minutes: int) -> int:
-        return NOW - minutes * MINUTE
-
-    hello = mesh.add_post(lobby, "atlas", "The mesh is up. Say hello when you arrive.", None,
-                          ago(9 * 1440))  # fmt: skip
-    mesh.add_post(lobby, "beryl", "Hello from the kitchen shelf.", hello, ago(9 * 1440 - 30))
-    mesh.add_post(lobby, "cobalt", "Here too. 16 cores, 128 GiB, mostly idle at night.", hello,
-                  ago(9 * 1440 - 45))  # fmt: skip
-    dune = mesh.add_post(lobby, "dune", "Away until Thursday; my span goes with me.", None,
-                         ago(2 * 1440))  # fmt: skip
-    mesh.add_post(lobby, "cobalt", "I can take 12:18 meanwhile.", dune, ago(2 * 1440 - 12))
-    free = mesh.add_post(
-        inference,
-        "beryl",
-        "I have 16 GiB free until tomorrow. Which layers does nobody serve yet? I would rather "
-        "fill a gap than repeat what somebody else holds.",
-        None,
-        ago(52),
-    )
-    gap = mesh.add_post(
-        inference,
-        "atlas",
-        "Of Qwen3-8B, 18:24 is missing: cobalt holds the layers before it, you the ones after.",
-        free,
-        ago(47),
-    )
-    mesh.add_post(inference, "cobalt", "I could go up to 20 if that helps.", gap, ago(33))
-    mesh.add_post(inference, "beryl", "Thanks, it fits here. Fetching it now.", gap, ago(31))
-    mesh.add_post(
-        inference,
-        "cobalt",
-        "12:26 of the small one is up since this morning:\n\n"
-        "    permesh model serve smollm2-135m --layers 12:26\n\n"
-        "Ask away.",
-        None,
-        ago(4),
-    )
-    mesh.add_post(notes, "cobalt", "Reading on set reconciliation.", None, ago(300))
-    mesh.add_post(notes, "dune", "Ranges beat lists beyond a few thousand.", None, ago(290))
-    mesh.model_list = [
-        LocalModel(
-            name="smollm2-135m",
-            revision=hashlib.sha256(b"revision").hexdigest(),
-            layers=30,
-            bytes=269_000_000,
-            local=True,
-            served=[mesh.span("beryl", 4, 12, sessions=1), mesh.span("cobalt", 12, 26)],
-            reachable=True,
-        ),
-        LocalModel(
-            name="Qwen/Qwen3-8B",
-            revision="ab" * 32,
-            layers=36,
-            bytes=16_400_000_000,
-            local=False,
-            served=[mesh.span("cobalt", 1, 18), mesh.span("beryl", 24, 35)],
-            reachable=False,
-        ),
-    ]
-    mesh.engine = Engine(
-        state="ready", pid=4720, restarts=0, backend="cpu (mkl)", weight_bytes=118_000_000
-    )
-    mesh.refused = {"credential.expired": 2, "wire.too_long": 11}
-    mesh.add_chronicle("beryl", list(_a_life()), left_out=2)
-    mesh.propose("dune (AGT-0004) is suspended: did not answer for a month", "suspension",
-                 ("AGT-0002",))  # fmt: skip
-    mesh.propose("cobalt (AGT-0003) becomes a registrar", "registrars", ("AGT-0001",), needed=3)
-    return mesh
-
-
-def _a_life() -> Iterator[ChronicleEvent]:
-    """What a Chronicle may tell of beryl after its admission."""
-
-    def event(minutes: int, kind: str, text: str, entry: int = 0) -> ChronicleEvent:
-        return ChronicleEvent(at_ms=NOW - minutes * MINUTE, kind=kind, text=text, entry=entry)
-
-    by = "by atlas (AGT-0001), cobalt (AGT-0003)"
-    claim = (
-        f"claims permesh/0.1.0 python/3.12 mlx/0.32.4 linux-x86_64, hash {runtime_hash('0.1.0')}"
-    )
-    yield event(7 * 1440, "rotation", f"epoch 2 began; {claim}")
-    yield event(6 * 1440, "suspension", f"suspended {by}: two machines on one key", 7)
-    fork = [hashlib.sha256(text).hexdigest() for text in (b"one", b"other")]
-    yield event(
-        5 * 1440,
-        "fault",
-        f"signed two records at 41 of its chain: {fork[0]} and {fork[1]}; "
-        f"its owner chose {fork[0]}",
-    )
-    yield event(5 * 1440 - 90, "key", f"moved by its owner from {address('b')} to "
-                f"{address('beryl')}", 8)  # fmt: skip
-    yield event(4 * 1440, "suspension", f"reinstated {by}", 9)
-    yield event(3 * 1440, "title", f"became a registrar, approved {by}", 10)
-    yield event(10 * 60, "rotation", f"epoch 3 began; {claim}")

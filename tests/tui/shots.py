@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 
 from permesh.tui.widgets.composer import PostText
 
-from .memory_mesh import lived_in_mesh
+from .lived_in import lived_in_mesh
 from .stage import opened, settle
 
 README_SIZE = (110, 32)

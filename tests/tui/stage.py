@@ -11,9 +11,9 @@ from typing import ParamSpec
 from textual.pilot import Pilot
 
 from permesh.tui.app import PermeshApp
+from permesh.tui.draft_file import DraftFile
+from permesh.tui.feeding import GATHER_SECONDS
 from permesh.tui.link import Backoff
-from permesh.tui.main_screen import GATHER_SECONDS
-from permesh.tui.seen import Seen
 from permesh.tui.widgets.composer import PostText
 from permesh.tui.widgets.post_list import PostList
 
@@ -33,6 +33,24 @@ ASKING = {
     "make",
     "listing",
     "approve",
+    "answered",
+    "drafts",
+    "read",
+    "thread",
+    "action",
+    "reading",
+    "files",
+    "settle",
+    "counts",
+    "inbox",
+    "inbox-more",
+    "search",
+    "search-more",
+    "follow",
+    "sign",
+    "leave",
+    "labels",
+    "judgement",
 }
 
 
@@ -46,16 +64,16 @@ def played(scene: Callable[Given, Awaitable[None]]) -> Callable[Given, None]:
     return play
 
 
-def make_app(mesh: MemoryMesh, seen: Seen | None = None) -> PermeshApp:
-    return PermeshApp(mesh, lambda: NOW, seen, QUICK)
+def make_app(mesh: MemoryMesh, file: DraftFile | None = None) -> PermeshApp:
+    return PermeshApp(mesh, lambda: NOW, file, QUICK)
 
 
 @asynccontextmanager
 async def opened(
-    mesh: MemoryMesh, size: tuple[int, int] = (80, 24), seen: Seen | None = None
+    mesh: MemoryMesh, size: tuple[int, int] = (80, 24), file: DraftFile | None = None
 ) -> AsyncIterator[Pilot[None]]:
     """The app at rest on ``mesh``, its first room open."""
-    async with make_app(mesh, seen).run_test(size=size, notifications=True) as pilot:
+    async with make_app(mesh, file).run_test(size=size, notifications=True) as pilot:
         await settle(pilot)
         yield pilot
 
@@ -64,7 +82,8 @@ async def settle(pilot: Pilot[None]) -> None:
     """Let workers, gathered events and drawings come to rest; the stream of events stays."""
     app = pilot.app
     await pilot.pause()
-    app.main.query_one(PostText).cursor_blink = False
+    for field in app.screen.query(PostText):
+        field.cursor_blink = False
     while app.main.gathering or any(worker.group in ASKING for worker in app.workers):
         await pilot.pause(GATHER_SECONDS / 5)
     await pilot.pause()

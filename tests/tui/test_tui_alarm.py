@@ -6,7 +6,8 @@ from permesh.tui.card import REVOKED
 from permesh.tui.widgets.member_list import MemberList
 from permesh.tui.widgets.top_bar import Alarm
 
-from .memory_mesh import CONTRADICTION, MemoryMesh, address, lived_in_mesh
+from .lived_in import lived_in_mesh
+from .memory_mesh import CONTRADICTION, MemoryMesh, address
 from .stage import opened, played, settle, shown, until
 from .test_tui_hostile import BIDI, ESCAPES, MARKUP, acts
 from .test_tui_model import folded

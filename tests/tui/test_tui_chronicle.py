@@ -7,7 +7,8 @@ from permesh.tui.chronicle_window import ChronicleWindow, plain_text
 from permesh.tui.widgets.event_list import MAX_TEXT, EventList
 from permesh.tui.widgets.top_bar import Banner
 
-from .memory_mesh import DAY, NOW, address, lived_in_mesh, owner
+from .lived_in import lived_in_mesh
+from .memory_mesh import DAY, NOW, address, owner
 from .stage import opened, played, settle, shown, until
 from .test_tui_hostile import BIDI, ESCAPES, MARKUP, acts
 

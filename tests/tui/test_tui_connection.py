@@ -9,7 +9,8 @@ from permesh.tui.link import Backoff, follow
 from permesh.tui.widgets.composer import Composer
 from permesh.tui.widgets.top_bar import Banner
 
-from .memory_mesh import MemoryMesh, lived_in_mesh
+from .lived_in import lived_in_mesh
+from .memory_mesh import MemoryMesh
 from .stage import opened, played, settle, shown, texts, until, write
 
 
@@ -116,7 +117,7 @@ async def test_a_broken_stream_is_told_and_taken_up_again():
     lost: list[PermeshError] = []
 
     class Broken:
-        async def events(self):
+        async def events(self, _=None):
             raise ConnectionResetError("reset by peer")
             yield
 

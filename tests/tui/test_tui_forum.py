@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from permesh.errors import PermeshError
-from permesh.tui.dialogs import NewRoom, Reader
+from permesh.tui.dialogs import MakeRoom, Reader
 from permesh.tui.posts import MAX_POSTS, PAGE
-from permesh.tui.seen import Seen
 from permesh.tui.widgets.composer import MAX_POST_BYTES, Composer, PostText
 from permesh.tui.widgets.post_list import BOTTOM, PostList
 from permesh.tui.widgets.room_list import RoomList
 
-from .memory_mesh import NOW, MemoryMesh, lived_in_mesh
+from .lived_in import lived_in_mesh
+from .memory_mesh import NOW, MemoryMesh
 from .stage import opened, played, settle, shown, texts, until, write
 
 
@@ -47,20 +47,37 @@ async def test_opens_on_the_liveliest_room_with_replies_indented():
 
 
 @played
-async def test_opening_a_room_marks_it_as_seen_and_remembers_it(tmp_path):
-    mesh, path = lived_in_mesh(), tmp_path / "seen.json"
-    seen = Seen(path)
-    async with opened(mesh, seen=seen) as pilot:
+async def test_a_room_shown_to_its_end_counts_as_read():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        lobby = room_named(mesh, "lobby")
+        assert re.search(r"lobby +4", shown(pilot))
+        await until(pilot, lambda: "read inference" in mesh.calls)
         pilot.app.query_one(RoomList).focus()
         await pilot.press("down", "enter")
         await settle(pilot)
         assert "# lobby  5 posts" in shown(pilot)
         assert pilot.app.focused is pilot.app.query_one(PostList)
-    seen.save()
+        await until(pilot, lambda: "read lobby" in mesh.calls)
+        await until(pilot, lambda: not re.search(r"lobby +4", shown(pilot)))
+        assert mesh.room_list[lobby.id].unread == 0
+        assert re.search(r"field-notes +2", shown(pilot))
 
-    async with opened(mesh, seen=Seen(path)) as pilot:
-        assert "field-notes  2" in shown(pilot)
-        assert "lobby  5" not in shown(pilot)
+
+@played
+async def test_a_room_read_further_up_is_not_read():
+    mesh = long_room(40)
+    async with opened(mesh) as pilot:
+        await until(pilot, lambda: "read lobby" in mesh.calls)
+        await pilot.press("g")
+        await settle(pilot)
+        mesh.say(room_named(mesh, "lobby"), "beryl", "unseen")
+        await until(pilot, lambda: "↓ 1 new" in shown(pilot))
+        await pilot.pause(0.6)
+        assert mesh.calls.count("read lobby") == 1
+        assert re.search(r"lobby +1", shown(pilot))
+        await pilot.press("G")
+        await until(pilot, lambda: mesh.calls.count("read lobby") == 2)
 
 
 @played
@@ -196,13 +213,15 @@ async def test_too_long_and_empty_posts_are_not_sent():
 async def test_live_posts_appear_by_themselves():
     mesh = lived_in_mesh()
     async with opened(mesh) as pilot:
+        await until(pilot, lambda: "read inference" in mesh.calls)
         asked = len(mesh.calls)
         mesh.say(room_named(mesh, "inference"), "beryl", "fresh from the wire")
         await until(pilot, lambda: "fresh from the wire" in shown(pilot))
         mesh.say(room_named(mesh, "lobby"), "beryl", "over there")
-        await until(pilot, lambda: "lobby        6" in shown(pilot))
+        await until(pilot, lambda: re.search(r"lobby +5", shown(pilot)))
 
-        assert len(mesh.calls) == asked  # told, not asked for
+        # told, not asked for
+        assert [call for call in mesh.calls[asked:] if call != "read inference"] == []
 
 
 @played
@@ -293,7 +312,7 @@ async def test_enter_reads_a_long_post_whole():
     mesh = long_room(1)
     mesh.add_post(room_named(mesh, "lobby"), "beryl", "\n".join(f"line {at}" for at in range(90)))
     async with opened(mesh) as pilot:
-        assert "the whole post: enter" in shown(pilot)
+        assert "more: enter" in shown(pilot)
         await pilot.press("y")
         await pilot.pause()
         assert pilot.app.clipboard.endswith("line 89")
@@ -330,16 +349,16 @@ async def test_n_makes_a_room_and_opens_it():
     mesh = lived_in_mesh()
     async with opened(mesh) as pilot:
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(pilot.app.screen, NewRoom))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MakeRoom))
         await pilot.press("ctrl+s")
         await until(pilot, lambda: "needs a name" in shown(pilot))
         assert not any(call.startswith("create") for call in mesh.calls)
         await pilot.press("escape", "n")
-        await until(pilot, lambda: isinstance(pilot.app.screen, NewRoom))
+        await until(pilot, lambda: isinstance(pilot.app.screen, MakeRoom))
         await pilot.press(*"Bad!", "enter", "enter")
         await until(pilot, lambda: "cannot be called" in shown(pilot))
         await pilot.press("shift+tab", *["backspace"] * 4, *"den", "ctrl+s")
-        await until(pilot, lambda: not isinstance(pilot.app.screen, NewRoom))
+        await until(pilot, lambda: not isinstance(pilot.app.screen, MakeRoom))
         await settle(pilot)
         assert "# den  0 posts" in shown(pilot)
         assert "Press c to write the first post." in shown(pilot)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from permesh.tui.dialogs import Admit, Reader
-from permesh.tui.widgets.post_list import MAX_LINES, PostList, _beginning
+from permesh.tui.post_text import MAX_LINES, shown_lines
+from permesh.tui.widgets.post_list import PostList
 
-from .memory_mesh import NOW, MemoryMesh, address, lived_in_mesh
+from .lived_in import lived_in_mesh
+from .memory_mesh import NOW, MemoryMesh, address
 from .stage import opened, played, settle, shown, texts, until
 
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x1b[31mred\r\x9b5A"
@@ -113,17 +115,17 @@ async def test_markup_in_room_names_does_not_break_the_command_palette():
 
 
 def test_only_the_beginning_of_a_long_post_is_laid_out():
-    for text in ("x" * 32_768, "漢" * 10_922, "\n" * 32_768, "a " * 16_384, "\t" * 32_768):
+    for text in ("x" * 32_768, "漢" * 10_922, "a\n" * 16_384, "a " * 16_384, "\t" * 32_768):
         for width in (12, 56, 110):
-            lines = _beginning(text, width)
+            lines = shown_lines(text, width)
             assert len(lines) <= MAX_LINES
-            assert lines[-1].plain == "…  the whole post: enter"
+            assert lines[-1].plain == "…  more: enter"
 
 
 def test_short_posts_are_shown_whole():
-    assert [line.plain for line in _beginning("one\n\ntwo\n", 40)] == ["one", "", "two"]
+    assert [line.plain for line in shown_lines("one\n\ntwo\n", 40)] == ["one", "", "two"]
     fits = "\n".join(str(at) for at in range(MAX_LINES))
-    assert [line.plain for line in _beginning(fits, 40)][-1] == str(MAX_LINES - 1)
+    assert [line.plain for line in shown_lines(fits, 40)][-1] == str(MAX_LINES - 1)
 
 
 @played

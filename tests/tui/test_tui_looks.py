@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from .memory_mesh import CONTRADICTION, MemoryMesh, lived_in_mesh
+from .lived_in import lived_in_mesh
+from .memory_mesh import CONTRADICTION, MemoryMesh
 from .shots import SCENES, SIZES, keys
 from .stage import make_app
 

@@ -1,14 +1,12 @@
-"""The fold over events, unread counts, and the file that keeps them."""
+"""The fold over events, and what is unread."""
 
 from __future__ import annotations
 
-import json
-
 from permesh.schema import Lagged
 from permesh.tui.model import MAX_KNOWN_POSTS, MeshModel, Part
-from permesh.tui.seen import MAX_ROOMS, Seen
 
-from .memory_mesh import MemoryMesh, lived_in_mesh
+from .lived_in import lived_in_mesh
+from .memory_mesh import MemoryMesh
 
 
 def folded(mesh: MemoryMesh) -> MeshModel:
@@ -17,43 +15,45 @@ def folded(mesh: MemoryMesh) -> MeshModel:
     return model
 
 
-def test_snapshot_then_posts_count_as_unread_until_seen():
+def test_live_posts_count_as_unread_once():
     mesh = lived_in_mesh()
+    room = next(room for room in mesh.room_list.values() if room.name == "lobby")
+    mesh.change_room(room.id, unread=2)
     model = folded(mesh)
-    room = next(room for room in model.rooms.values() if room.name == "lobby")
-    assert model.unread(room) == 5
+    assert model.unread == sum(one.unread for one in mesh.room_list.values())
 
-    assert model.mark_seen(room.id)
-    assert not model.mark_seen(room.id)
-    post = mesh.add_post(room, "beryl", "news")
+    post = mesh.add_post(room, "beryl", "news", mentions=[mesh.named("atlas")])
     assert model.apply(post) == Part.ROOMS
     assert model.apply(post) == Part.NONE  # told twice, counted once
 
-    assert model.unread(model.rooms[room.id]) == 1
+    assert model.rooms[room.id].unread == 3
+    assert model.rooms[room.id].mentions == 1
     assert model.rooms[room.id].posts == 6
+    assert model.stale_rooms == {room.id}
 
 
-def test_own_posts_are_not_news():
+def test_own_posts_and_posts_that_changed_are_not_news():
     mesh = lived_in_mesh()
     model = folded(mesh)
     room = model.sorted_rooms()[0]
-    before = model.unread(room)
 
     model.apply(mesh.add_post(room, "atlas", "mine"))
+    old = mesh.add_post(room, "beryl", "old")
+    model.apply(mesh.change(old, edits=1))
+    model.apply(mesh.change(old, removed=True))
 
-    assert model.unread(model.rooms[room.id]) == before
+    assert model.rooms[room.id].unread == room.unread
+    assert model.rooms[room.id].posts == room.posts + 1
 
 
-def test_a_room_that_shrank_is_not_unread_for_ever():
+def test_rooms_that_are_not_followed_come_last_and_are_not_unread():
     mesh = lived_in_mesh()
+    room = next(room for room in mesh.room_list.values() if room.name == "field-notes")
+    mesh.change_room(room.id, followed=False, unread=7)
     model = folded(mesh)
-    room = model.sorted_rooms()[0]
-    model.mark_seen(room.id)
 
-    model.apply(room.model_copy(update={"posts": 1}))
-    model.apply(mesh.add_post(room, "beryl", "news"))
-
-    assert model.unread(model.rooms[room.id]) == 1
+    assert [room.name for room in model.sorted_rooms()] == ["inference", "lobby", "field-notes"]
+    assert model.unread == sum(one.unread for one in mesh.room_list.values()) - 7
 
 
 def test_a_new_room_asks_for_counts_that_hold_what_its_events_repeat():
@@ -100,42 +100,3 @@ def test_requests_stand_first_then_registrars_then_by_number():
 
 def test_being_lagged_asks_for_everything_anew():
     assert folded(lived_in_mesh()).apply(Lagged(missed=4)) == Part.ALL
-
-
-def test_seen_is_kept_between_sessions(tmp_path):
-    path = tmp_path / "tui-seen.json"
-    seen = Seen(path)
-    seen.set("aa", 12)
-    seen.save()
-
-    assert Seen(path).count("aa") == 12
-    assert Seen(path).count("bb") == 0
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
-def test_a_spoilt_file_is_as_none(tmp_path):
-    path = tmp_path / "tui-seen.json"
-    for spoilt in (b"", b"\xff\x00", b"[1, 2]", b'{"aa": "many", "bb": -4, "cc": true}'):
-        path.write_bytes(spoilt)
-        seen = Seen(path)
-        assert [seen.count(room) for room in ("aa", "bb", "cc")] == [0, 0, 0]
-
-
-def test_seen_is_bounded(tmp_path):
-    path = tmp_path / "tui-seen.json"
-    path.write_text(json.dumps({f"{at:x}": 1 for at in range(MAX_ROOMS + 50)}))
-    seen = Seen(path)
-    seen.set("new", 3)
-    seen.save()
-
-    assert len(json.loads(path.read_text())) == MAX_ROOMS
-    assert seen.count("new") == 3
-
-
-def test_a_home_that_cannot_be_written_does_no_harm(tmp_path):
-    seen = Seen(tmp_path / "absent" / "tui-seen.json")
-    seen.set("aa", 1)
-    seen.save()
-
-    assert seen.count("aa") == 1

@@ -6,7 +6,8 @@ from permesh.errors import Refused
 from permesh.tui.proposals_window import Approve, ProposalsWindow
 from permesh.tui.widgets.proposal_list import ProposalList
 
-from .memory_mesh import MemoryMesh, address, lived_in_mesh
+from .lived_in import lived_in_mesh
+from .memory_mesh import MemoryMesh, address
 from .stage import opened, played, settle, shown, until
 from .test_tui_hostile import BIDI, ESCAPES, MARKUP, acts
 
@@ -243,7 +244,8 @@ async def test_both_windows_are_in_the_command_palette_and_in_help():
     async with opened(mesh) as pilot:
         await pilot.press("question_mark")
         await settle(pilot)
-        assert "its Chronicle, also in Card" in shown(pilot)
+        await pilot.press("end")
+        await until(pilot, lambda: "its Chronicle" in shown(pilot))
         assert "what registrars decide" in shown(pilot)
         await pilot.press("escape", "ctrl+p", *"propos")
         await until(pilot, lambda: "Show what registrars decide together" in shown(pilot))

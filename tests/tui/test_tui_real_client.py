@@ -17,7 +17,6 @@ from permesh.schema import (
     Chronicle,
     ChronicleEvent,
     NewProposal,
-    NewRoom,
     Proposal,
     Proposals,
     Release,
@@ -29,7 +28,7 @@ from permesh.tui.app import PermeshApp
 from permesh.tui.widgets.top_bar import Banner
 from tests.api.fakenode import NOW, FakeNode, running
 
-from .stage import QUICK, played, settle, shown, until, write
+from .stage import QUICK, played, settle, shown, texts, until, write
 
 
 def test_without_a_terminal_there_is_a_clear_refusal(monkeypatch):
@@ -115,14 +114,17 @@ async def test_a_post_goes_through_and_the_daemon_may_be_started_again():
                 await until(pilot, lambda: "No daemon is running" in shown(pilot))
 
                 with running(home, node) as daemon:
-                    room = daemon.run(node.create_room, NewRoom(name="lobby"))
+                    lobby = node.birch.room("lobby")
+                    daemon.run(node.receive, lobby)
                     await until(pilot, lambda: "# lobby" in shown(pilot))
                     await settle(pilot)
                     await write(pilot, "over a real socket")
                     await pilot.press("ctrl+s")
                     await until(pilot, lambda: "Press c to write" not in shown(pilot))
-                    assert node.all_posts[-1].text == "over a real socket"
-                    daemon.run(node.receive, room, "heard live", node.all_posts[-1].id)
+                    (mine,) = (await client.posts("lobby")).items
+                    assert mine.text == "over a real socket"
+                    answer = node.birch.post(lobby.id, "heard *live*", bytes.fromhex(mine.id))
+                    daemon.run(node.receive, answer)
                     await until(pilot, lambda: "heard live" in shown(pilot))
 
                 await write(pilot, "kept meanwhile")
@@ -130,6 +132,8 @@ async def test_a_post_goes_through_and_the_daemon_may_be_started_again():
                 with running(home, node):
                     await until(pilot, lambda: not app.main.query_one(Banner).display)
                     await pilot.press("ctrl+s")
-                    await until(pilot, lambda: node.all_posts[-1].text == "kept meanwhile")
+                    await until(pilot, lambda: "kept meanwhile" in texts(pilot))
+                    said = [post.text for post in (await client.posts("lobby")).items]
+                    assert said.count("kept meanwhile") == 1
     finally:
         shutil.rmtree(root)

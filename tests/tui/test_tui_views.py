@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 
-from permesh.tui.dialogs import Admit, Help, OneLine
+from permesh.tui.dialogs import Admit, OneLine
+from permesh.tui.help import Help
 from permesh.tui.widgets.composer import PostText
 from permesh.tui.widgets.member_list import MemberList
 from permesh.tui.widgets.post_list import PostList
 from permesh.tui.widgets.top_bar import Tab
 
-from .memory_mesh import NOW, address, lived_in_mesh
+from .lived_in import lived_in_mesh
+from .memory_mesh import NOW, address
 from .stage import opened, played, settle, shown, until
 
 WIDE = (120, 36)
@@ -132,7 +134,8 @@ async def test_mesh_shows_peers_layers_and_what_was_refused_as_it_changes():
 
 @played
 async def test_keys_and_clicks_go_to_the_views_and_letters_stay_in_a_post():
-    async with opened(lived_in_mesh()) as pilot:
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
         await pilot.press("4")
         await pilot.pause()
         screen = shown(pilot)
@@ -159,18 +162,16 @@ async def test_keys_and_clicks_go_to_the_views_and_letters_stay_in_a_post():
         await settle(pilot)
         assert not pilot.app.current_theme.dark
 
-        await pilot.press("q")
-        await until(pilot, lambda: "What you wrote in #inference is not sent." in shown(pilot))
-        await pilot.press("n", "q", "y")
-        await pilot.pause()
-        assert not pilot.app.is_running
+        await pilot.press("q")  # what is half written is kept
+        await until(pilot, lambda: not pilot.app.is_running)
+        assert [draft.text for draft in mesh.draft_list.values()] == ["1234qnt?"]
 
 
 @played
 async def test_keys_in_the_last_line_are_those_that_work_and_can_be_clicked():
     async with opened(lived_in_mesh()) as pilot:
         keys = shown(pilot).splitlines()[-1]
-        assert re.findall(r"\S+ (?=[A-Z])", keys) == ["⏎ ", "c ", "r ", "n ", "? ", "q ", "^p "]
+        assert re.findall(r"\S+ (?=[A-Z])", keys) == ["⏎ ", "c ", "r ", "v ", "? ", "q ", "^p "]
         await pilot.click(offset=(keys.index("Compose"), 23))
         await pilot.pause()
         assert pilot.app.query_one(PostText).has_focus
@@ -184,14 +185,18 @@ async def test_keys_in_the_last_line_are_those_that_work_and_can_be_clicked():
 
 
 @played
-async def test_help_opens_and_closes_and_fits():
+async def test_help_opens_scrolls_and_closes():
     async with opened(lived_in_mesh()) as pilot:
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(pilot.app.screen, Help))
         await pilot.pause()
-        screen = shown(pilot)
-        assert "reply to the selected one" in screen
-        assert "the line to invite with" in screen
+        assert "read it whole" in shown(pilot)
+        await pilot.press("end")
+        await until(pilot, lambda: "the line to invite with" in shown(pilot))
+        await pilot.resize_terminal(100, 40)
+        await until(pilot, lambda: "read it whole" in shown(pilot))
+        assert "the line to invite with" in shown(pilot)
+        assert "open it in its thread" in shown(pilot)
         await pilot.press("question_mark")
         await pilot.pause()
         assert not isinstance(pilot.app.screen, Help)

@@ -6,6 +6,7 @@ is on its way. Does not send: it asks for it. Never throws text away by itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -16,10 +17,9 @@ from textual.message import Message
 from textual.widgets import Static, TextArea
 
 from permesh.display import clean_line
-from permesh.schema import Post
 
 MAX_POST_BYTES = 32 * 1024  # the forum's limit on a post
-QUOTE = 200  # characters of the answered post shown above the reply
+MAX_CONTEXT = 5  # lines above the text
 TELL_SIZE_FROM = MAX_POST_BYTES * 3 // 4
 
 
@@ -30,6 +30,7 @@ class PostText(TextArea):
         Binding("ctrl+s,ctrl+enter", "send", "Send"),
         Binding("escape", "leave", "Back, draft kept"),
         Binding("ctrl+r", "drop_reply", "Not a reply"),
+        Binding("ctrl+o", "attach", "Attach a file"),
     ]
 
     class SendWanted(Message):
@@ -41,7 +42,11 @@ class PostText(TextArea):
     class ReplyDropped(Message):
         pass
 
+    class AttachWanted(Message):
+        pass
+
     replying = False
+    attaching = True
 
     def action_send(self) -> None:
         self.post_message(self.SendWanted())
@@ -52,8 +57,15 @@ class PostText(TextArea):
     def action_drop_reply(self) -> None:
         self.post_message(self.ReplyDropped())
 
+    def action_attach(self) -> None:
+        self.post_message(self.AttachWanted())
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self.replying if action == "drop_reply" else super().check_action(action, parameters)
+        if action == "drop_reply":
+            return self.replying
+        if action == "attach":
+            return self.attaching
+        return super().check_action(action, parameters)
 
 
 class Composer(Vertical):
@@ -65,6 +77,15 @@ class Composer(Vertical):
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
+
+    class Typed(Message):
+        """The text is another one now."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    may_be_empty = False  # a post that carries a file needs no words
 
     def compose(self) -> ComposeResult:
         yield Static(id="reply-line", markup=False)
@@ -81,31 +102,25 @@ class Composer(Vertical):
     def text(self) -> str:
         return self.field.text
 
-    def show(self, room_name: str, text: str, reply_to: Post | None, *, sending: bool) -> None:
-        """Show a room's draft."""
+    def show(self, hint: str, text: str, *, sending: bool) -> None:
+        """Show a draft; ``hint`` stands in an empty field."""
         field = self.field
         if field.text != text:
             field.load_text(text)
             field.move_cursor(field.document.end)
-        field.placeholder = Content(f"Write to #{clean_line(room_name)} — press c")
+        field.placeholder = Content(hint)
         field.read_only = sending
-        self.show_reply(reply_to)
         self.set_class(sending, "-sending")
 
-    def show_reply(self, reply_to: Post | None) -> None:
+    def show_context(self, context: Sequence[Content], *, answers: bool, edits: bool) -> None:
+        """What the text answers, quotes, carries or replaces, each on a line above it."""
         line = self.query_one("#reply-line", Static)
-        self.set_class(reply_to is not None, "-reply")
-        if self.field.replying != (reply_to is not None):
-            self.field.replying = reply_to is not None
-            self.field.refresh_bindings()
-        if reply_to is not None:
-            line.update(
-                Content.assemble(
-                    ("↳ ", "$accent"),
-                    (clean_line(reply_to.author_name) or "?", "bold"),
-                    f"  {clean_line(' '.join(reply_to.text[:QUOTE].split()))}",
-                )
-            )
+        self.set_class(bool(context), "-reply")
+        field = self.field
+        if (field.replying, field.attaching) != (answers or edits, not edits):
+            field.replying, field.attaching = answers or edits, not edits
+            field.refresh_bindings()
+        line.update(Content("\n").join(context[:MAX_CONTEXT]))
 
     def note(self, text: str, *, error: bool = False) -> None:
         """Say one thing below the text; an empty text takes the line away."""
@@ -116,6 +131,7 @@ class Composer(Vertical):
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         event.stop()
+        self.post_message(self.Typed(event.text_area.text))
         count = len(event.text_area.text.encode(errors="replace"))
         if count > MAX_POST_BYTES:
             self.note(
@@ -129,7 +145,9 @@ class Composer(Vertical):
     def on_post_text_send_wanted(self, event: PostText.SendWanted) -> None:
         event.stop()
         text = self.field.text
-        if not text.strip():
+        if self.field.read_only:
+            return
+        if not text.strip() and not self.may_be_empty:
             self.note("Nothing to send yet: write something first.", error=True)
         elif len(text.encode(errors="replace")) <= MAX_POST_BYTES:
             self.post_message(self.SendWanted(text))

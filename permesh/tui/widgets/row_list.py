@@ -86,6 +86,11 @@ class RowList(ScrollView, can_focus=True):
         return self._cursor_key
 
     @property
+    def text_width(self) -> int:
+        """Cells for a row's lines; less than one while the list is not on screen."""
+        return self.scrollable_content_region.width - GUTTER
+
+    @property
     def at_end(self) -> bool:
         """Whether the last line is in view."""
         return self.scroll_y >= self.max_scroll_y - 1

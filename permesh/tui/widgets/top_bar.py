@@ -16,7 +16,14 @@ from permesh.display import clean_line
 from permesh.tui.model import MeshModel
 from permesh.tui.words import colour_of, cut, fold, plural
 
-VIEWS: dict[str, str] = {"forum": "Rooms", "members": "Members", "mesh": "Mesh", "card": "Card"}
+VIEWS: dict[str, str] = {
+    "forum": "Rooms",
+    "members": "Members",
+    "mesh": "Mesh",
+    "card": "Card",
+    "inbox": "Inbox",
+    "search": "Search",
+}
 
 ALARM_LINES = 2
 MAX_ALARM = 1_000  # characters of it that are looked at; one in plain words has 200
@@ -56,9 +63,8 @@ class TopBar(Horizontal):
         yield Static(id="who", markup=False)
 
     def show_state(self, model: MeshModel, view: str) -> None:
-        unread = sum(model.unread(room) for room in model.rooms.values())
         waiting = model.pending if model.is_registrar else 0
-        marks = {"forum": unread, "members": waiting}
+        marks = {"forum": model.unread, "members": waiting, "inbox": model.inbox_unread}
         for name, title in VIEWS.items():
             tab = self.query_one(f"#tab-{name}", Tab)
             mark = marks.get(name, 0)
