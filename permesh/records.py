@@ -102,8 +102,22 @@ def _check_text(value: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise Refused("format.text", "A string is not valid Unicode.") from error
-    if not unicodedata.is_normalized("NFC", value):
+    if not is_nfc(value):
         raise Refused("format.text", "A string is not in Unicode normal form NFC.")
+
+
+def is_nfc(text: str) -> bool:
+    """Whether a text is in normal form NFC, said alike by every release of Python.
+
+    What a later Unicode has made of a character that an earlier one did not know must not part
+    members: characters newer than Unicode 3.2, of which Python keeps the tables, count as letters
+    that combine with nothing. So what is NFC by any later table is NFC by this.
+    """
+    if unicodedata.is_normalized("NFC", text):
+        return True
+    old = unicodedata.ucd_3_2_0
+    known = "".join(one if old.category(one) != "Cn" else "\ufffd" for one in text)
+    return unicodedata.is_normalized("NFC", known)
 
 
 def _require(condition: bool, field: str) -> None:

@@ -52,4 +52,4 @@ class Views:
         """For `Store.change_views`: show and hide what the repairs of these chains say now."""
         agents = tuple(agents)
         self.forum.refresh_authors(cursor, agents)
-        self.search.refresh_authors(cursor, agents)
+        self.search.refresh(cursor)

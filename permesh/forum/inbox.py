@@ -59,7 +59,7 @@ class InboxView:
                 continue
             elif kind == kinds.POST:
                 self._take_post(cursor, record.id, record.id)
-            elif kind == kinds.EDIT:
+            elif kind == kinds.EDIT and record.header.parents:
                 self._take_post(cursor, record.header.parents[0], record.id)
             elif kind == kinds.REACTION:
                 self._take_reaction(cursor, record.id)

@@ -20,14 +20,13 @@ release; such a text never begins with the byte of an array.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from permesh.errors import Refused
-from permesh.records import MAX_BODY_BYTES, NO_ROOM, Header, Record, pack, unpack
+from permesh.records import MAX_BODY_BYTES, NO_ROOM, Header, Record, is_nfc, pack, unpack
 from permesh.removal import Removals
 
 from .charter import MAX_FILE_BYTES, Charter
@@ -95,8 +94,15 @@ class Label:
 
 
 def check_record(record: Record) -> None:
-    """The form of forum records; other kinds pass. Raises ``Refused``."""
-    read_record(record)
+    """The form of forum records; other kinds pass. Raises ``Refused``.
+
+    Of one that comes with its removal in the place of its body only its place is left to check,
+    and is: views go by it.
+    """
+    if record.removal is None:
+        read_record(record)
+    elif record.header.kind in (POST, EDIT):
+        _check_place(record.header)
 
 
 def read_record(record: Record) -> Any:
@@ -109,6 +115,12 @@ def read_record(record: Record) -> Any:
         raise Refused("forum.body", "A forum record came without its body.")
     _require(not header.expires_ms, "expiry")
     return _READERS[header.kind](header, record.body)
+
+
+def _check_place(header: Header) -> None:
+    """Of a post or an edit, whatever its body says."""
+    _require(not header.expires_ms, "expiry")
+    _stands_after(header, 1 if header.kind == EDIT else len(header.parents[:1]))
 
 
 def is_room_name(name: str) -> bool:
@@ -251,13 +263,8 @@ def _charter(header: Header, body: bytes) -> tuple[int, Charter]:
     return read_charter(body)
 
 
-def _post(header: Header, body: bytes) -> Content:
-    _stands_after(header, len(header.parents[:1]))
-    return read_post(body)
-
-
-def _edit(header: Header, body: bytes) -> Content:
-    _stands_after(header, 1)
+def _said(header: Header, body: bytes) -> Content:
+    _check_place(header)
     return read_post(body)
 
 
@@ -286,8 +293,8 @@ def _label(header: Header, body: bytes) -> Label:
 _READERS: dict[str, Callable[[Header, bytes], Any]] = {
     ROOM: _room,
     CHARTER: _charter,
-    POST: _post,
-    EDIT: _edit,
+    POST: _said,
+    EDIT: _said,
     REMOVAL: _removal,
     REACTION: _reaction,
     LABEL: _label,
@@ -308,7 +315,7 @@ def _read_text(body: bytes) -> str:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Refused("forum.format", "A post's text is not valid UTF-8.") from error
-    _require(unicodedata.is_normalized("NFC", text), "post's text")
+    _require(is_nfc(text), "post's text")
     return text
 
 

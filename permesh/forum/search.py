@@ -18,7 +18,6 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
 
 from permesh.records import Record
 
@@ -100,56 +99,43 @@ def read_entries(cursor: sqlite3.Cursor, posts: Iterable[bytes]) -> list[Entry]:
 class SearchView:
     """The index as a `Projection`: see `permesh/store.py`. It stands after the forum's view.
 
-    As with that one, `refresh_authors` is to be called when a repair of a chain changes.
+    What posts turned to say by whatever came, that one has noted in `forum_turned`. As with that
+    one, `refresh` is to be called when a repair of a chain changes.
     """
 
     name = "search"
-    version = 1
+    version = 2
 
     def reset(self, cursor: sqlite3.Cursor) -> None:
         for statement in _TABLES:
             cursor.execute(statement)
 
     def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002
-        touched = dict.fromkeys(post for record in records for post in _posts(record))
-        # By a charter or a fork an edit may stand or fall that came long before.
-        for record in records:
-            if record.header.kind in (kinds.ROOM, kinds.CHARTER):
-                touched |= _stale(cursor, "room", record.header.room or record.id)
-        for author in {record.header.author for record in records}:
-            if cursor.execute("SELECT 1 FROM forks WHERE author = ?", (author,)).fetchone():
-                touched |= _stale(cursor, "author", author)
-        _refresh(cursor, touched)
+        new = (record.id for record in records if record.header.kind == kinds.POST)
+        _refresh(cursor, [*new, *_turned(cursor)])
 
     def forget(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
-        _refresh(cursor, dict.fromkeys(post for record in records for post in _posts(record)))
+        gone = (record.id for record in records if record.header.kind == kinds.POST)
+        _refresh(cursor, [*gone, *_turned(cursor)])
 
-    def refresh_authors(self, cursor: sqlite3.Cursor, agents: Iterable[bytes]) -> None:
-        for agent in agents:
-            _refresh(cursor, _stale(cursor, "author", agent))
-
-
-def _posts(record: Record) -> tuple[bytes, ...]:
-    kind = record.header.kind
-    if kind == kinds.POST:
-        return (record.id,)
-    return record.header.parents if kind in (kinds.EDIT, kinds.REMOVAL) else ()
+    def refresh(self, cursor: sqlite3.Cursor) -> None:
+        _refresh(cursor, _turned(cursor))
 
 
-def _stale(
-    cursor: sqlite3.Cursor, column: Literal["room", "author"], value: bytes
-) -> dict[bytes, None]:
-    """Posts that say something else than what the index holds."""
-    rows = cursor.execute(
-        "SELECT p.id FROM forum_posts AS p JOIN forum_arrivals AS a ON a.post = p.id"
-        f" WHERE p.{column} = ? AND a.current <> p.current",
-        (value,),
-    )
-    return dict.fromkeys(bytes(row[0]) for row in rows.fetchall())
+def _turned(cursor: sqlite3.Cursor) -> list[bytes]:
+    rows = cursor.execute("DELETE FROM forum_turned RETURNING post").fetchall()
+    return [bytes(row[0]) for row in rows]
 
 
 def _refresh(cursor: sqlite3.Cursor, posts: Iterable[bytes]) -> None:
     """Make the index say what the view says of these posts."""
+    every = list(dict.fromkeys(posts))
+    # What a charter turns may be all posts of a room, and no memory holds their texts.
+    for start in range(0, len(every), _BATCH):
+        _refresh_some(cursor, every[start : start + _BATCH])
+
+
+def _refresh_some(cursor: sqlite3.Cursor, posts: Sequence[bytes]) -> None:
     for post in posts:
         row = cursor.execute(
             "DELETE FROM forum_arrivals WHERE post = ? RETURNING position", (post,)

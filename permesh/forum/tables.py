@@ -16,6 +16,7 @@ from __future__ import annotations
 NAMES = (
     "forum_rooms", "forum_charters", "forum_posts", "forum_edits", "forum_reactions",
     "forum_labels", "forum_mentions", "forum_quotes", "forum_files", "forum_counts",
+    "forum_turned",
 )  # fmt: skip
 
 TABLES = (
@@ -170,6 +171,12 @@ TABLES = (
         UPDATE forum_counts SET shown = shown - (old.hidden = ''),
             hidden = hidden - (old.hidden <> '') WHERE room = old.room;
         DELETE FROM forum_counts WHERE room = old.room AND shown + hidden = 0;
+    END""",
+    # Posts that say something else than they did, for whoever keeps an index of what they say.
+    "CREATE TABLE forum_turned (post BLOB PRIMARY KEY) WITHOUT ROWID",
+    """CREATE TRIGGER forum_posts_turned AFTER UPDATE OF current, removed ON forum_posts
+        WHEN new.current <> old.current OR new.removed <> old.removed BEGIN
+        INSERT OR IGNORE INTO forum_turned VALUES (new.id);
     END""",
 )
 

@@ -33,7 +33,7 @@ class ForumView:
     """
 
     name = "forum"
-    version = 2
+    version = 3
 
     def __init__(
         self,

@@ -45,7 +45,8 @@ class Waiting:
 
 
 class Intake:
-    """``check_format`` knows the body formats of the kinds that this release understands."""
+    """``check_format`` knows the formats of the kinds that this release understands, also of a
+    record whose body was taken away."""
 
     def __init__(
         self,
@@ -81,9 +82,8 @@ class Intake:
             elif error.code != FROM_FUTURE:
                 raise
             return False
-        if record.removal is None:
-            self._check_format(record)
-        else:  # of the record itself nothing is left to check
+        self._check_format(record)
+        if record.removal is not None:
             self._check_format(record.removal)
         return True
 

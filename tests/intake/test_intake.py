@@ -212,7 +212,7 @@ def test_both_signatures_are_checked() -> None:
     assert intake.waiting == 0
 
 
-def test_the_removals_format_is_checked_and_nothing_is_asked_of_a_body_that_is_gone() -> None:
+def test_the_removals_format_is_checked_and_what_is_left_of_a_record_without_a_body() -> None:
     checked: list[Record] = []
 
     def check(record: Record) -> None:
@@ -224,9 +224,10 @@ def test_the_removals_format_is_checked_and_nothing_is_asked_of_a_body_that_is_g
     note = author.write(room=ROOM)
     good, odd = taking(author, note), author.write(b"odd", REMOVAL, ROOM, parents=(note.id,))
     intake = Intake(CheapRoster([author.credential()]), check, REMOVALS)
-    assert intake.judge(intake.open(bare(note, good)), "peer", START_MS)
-    assert refusal(intake, intake.open(bare(note, odd))) == "forum.removal"
-    assert checked == [good, odd]
+    taken, strange = intake.open(bare(note, good)), intake.open(bare(note, odd))
+    assert intake.judge(taken, "peer", START_MS)
+    assert refusal(intake, strange) == "forum.removal"
+    assert checked == [taken, good, strange, odd]
 
 
 @settings(max_examples=60, deadline=None)
