@@ -120,6 +120,7 @@ class Replication:
             limits.INBOX_MESSAGES
         )
         self._pull_changed = trio.Event()
+        self._rooms_changed = trio.Event()
         self._gossip_changed = trio.Event()
         self._roster_changed = trio.Event()
 
@@ -132,6 +133,7 @@ class Replication:
             nursery.start_soon(self._publish)
             nursery.start_soon(self._listen)
             nursery.start_soon(self._retry_waiting)
+            nursery.start_soon(self._refresh_when_changed)
             nursery.start_soon(self._pull_when_due, nursery)
             task_status.started()
 
@@ -161,9 +163,20 @@ class Replication:
             self._schedule.all_due(_tick())
             self._pull_changed.set()
 
+    async def _refresh_when_changed(self) -> None:
+        while True:
+            await self._rooms_changed.wait()
+            self._rooms_changed = trio.Event()
+            try:
+                await self.refresh_rooms()
+            except PermeshError as error:
+                _log.warning("what is followed could not be read: %s", error)
+
     def own_saved(self, record: Record) -> None:
         """`Journal`'s ``on_saved``: this member's record is durable, so tell of it."""
         self._emit([record], own=True)
+        if _space(record) == SPACE_COMMONS:  # a room of our own is followed from its beginning
+            self._rooms_changed.set()
         self._gossiper.add(record)
         self._gossip_changed.set()
 

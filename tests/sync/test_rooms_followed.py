@@ -317,3 +317,20 @@ def test_what_is_pinned_comes_however_old_and_nobody_is_blamed_for_lacking_it(
             assert not a.faults
 
     run(tmp_path, main)
+
+
+def test_a_room_that_one_makes_is_followed_at_once(tmp_path: Path) -> None:
+    """The view says so once the room's record is saved; nobody else tells."""
+
+    async def main(hub: Hub) -> None:
+        async with hub.member("a") as a, hub.member("b", rooms={ROOM: 0}) as b:
+            hub.connect("a", "b")
+            await a.credential()
+            credential = await b.credential()
+            await a.until_has([credential])
+            a.rooms[ROOM] = 0
+            await a.journal.append("forum.room", b"")
+            answers = await posts(b, ROOM)
+            await a.until_has(answers)
+
+    run(tmp_path, main)
