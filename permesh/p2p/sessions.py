@@ -16,6 +16,7 @@ import trio
 
 from permesh.errors import PermeshError, Refused
 from permesh.space_index import SpaceIndex
+from permesh.spaces import SPACE_COMMONS, SPACE_IDENTITY
 from permesh.store import AsyncStore, Store
 
 from . import limits, sync
@@ -87,7 +88,7 @@ class Sessions:
             with trio.move_on_after(limits.SESSION_S):
                 stream = await self._swarm.open(peer_id, PROTOCOL, limits.OPEN_S)
                 try:
-                    return await self._ask(peer_id, stream)
+                    return await self._ask_aside(peer_id, stream)
                 finally:
                     await stream.aclose()
         except PermeshError as error:
@@ -126,7 +127,19 @@ class Sessions:
         while not self._questions.take(peer_id, _tick()):  # noqa: ASYNC110 - time itself
             await trio.sleep(1 / limits.QUESTIONS_PER_SECOND)
 
-    async def _ask(self, peer_id: str, stream: FramedStream) -> Outcome:
+    async def _ask_aside(self, peer_id: str, stream: FramedStream) -> Outcome:
+        """With a nursery in which records are taken in while the next ones come."""
+        outcome, failure = Outcome.FAILED, None
+        async with trio.open_nursery() as nursery:
+            try:
+                outcome = await self._ask(peer_id, stream, nursery)
+            except PermeshError as error:
+                failure = error  # raised below: a nursery would wrap it in a group
+        if failure is not None:
+            raise failure
+        return outcome
+
+    async def _ask(self, peer_id: str, stream: FramedStream, aside: trio.Nursery) -> Outcome:
         spaces = self._spaces()
         author = self._author
 
@@ -137,7 +150,7 @@ class Sessions:
             return length, held[: limits.SPACES]
 
         asker = sync.Asker()
-        session = _Session(self, peer_id, stream)
+        session = _Session(self, peer_id, stream, aside)
         finished = await session.run(asker, asker.start(author, *await self._store.scan(read)))
         code = finished.fault or ("sync.withheld" if finished.withheld else "")
         if finished.fruitless:
@@ -167,7 +180,14 @@ class Sessions:
 class _Session:
     """One stream with one side's machine on it."""
 
-    def __init__(self, shared: Sessions, peer_id: str, stream: FramedStream) -> None:
+    def __init__(
+        self,
+        shared: Sessions,
+        peer_id: str,
+        stream: FramedStream,
+        aside: trio.Nursery | None = None,
+    ) -> None:
+        """``aside`` takes in a room's records while more of them come, a few messages at a time."""
         self.took = 0  # records that were new
         self.left = False  # something lacks that another session is fetching
         self._shared = shared
@@ -175,6 +195,10 @@ class _Session:
         self._peer_id = peer_id
         self._stream = stream
         self._claimed: set[bytes] = set()
+        self._aside = aside
+        self._in_room = False
+        self._takings = trio.CapacityLimiter(limits.TAKEN_ASIDE)
+        self._failure: PermeshError | None = None
 
     async def run(self, machine: _Machine, actions: list[sync.Action]) -> sync.Finished:
         try:
@@ -198,6 +222,8 @@ class _Session:
             self._shared._fetching -= self._claimed
 
     async def _do(self, machine: _Machine, action: sync.Action) -> list[sync.Action]:
+        if not isinstance(action, sync.Send | sync.TakeIn | sync.Offers):
+            await self._settle()  # what is here is asked for, and that is to be the truth
         match action:
             case sync.Send(data):
                 await self._stream.send(data, limits.MESSAGE_S)
@@ -205,7 +231,7 @@ class _Session:
                 for blob in blobs:
                     self._shared._on_offer(self._peer_id, blob)
             case sync.TakeIn(wires):
-                self.took += await self._shared._take_in(self._peer_id, wires)
+                await self._take_in(wires)
             case _ if isinstance(machine, sync.Picker):
                 raise AssertionError(action)
             case sync.FindMissing(space, ids):
@@ -222,6 +248,33 @@ class _Session:
             case _:
                 return await self._do_answerer(machine, action)
         return []
+
+    async def _take_in(self, wires: Sequence[Any]) -> None:
+        """Credentials and rooms at once, since what follows stands on them."""
+        if self._aside is None or not self._in_room:
+            self.took += await self._shared._take_in(self._peer_id, wires)
+            return
+        token = object()
+        await self._takings.acquire_on_behalf_of(token)
+        self._aside.start_soon(self._take_in_aside, wires, token)
+
+    async def _take_in_aside(self, wires: Sequence[Any], token: object) -> None:
+        try:
+            self.took += await self._shared._take_in(self._peer_id, wires)
+        except PermeshError as error:
+            self._failure = error
+        finally:
+            self._takings.release_on_behalf_of(token)
+
+    async def _settle(self) -> None:
+        """Wait until all that came is taken in."""
+        tokens = [object() for _ in range(limits.TAKEN_ASIDE)]
+        for token in tokens:
+            await self._takings.acquire_on_behalf_of(token)
+        for token in tokens:
+            self._takings.release_on_behalf_of(token)
+        if self._failure is not None:
+            raise self._failure
 
     async def _do_asker(self, asker: sync.Asker, action: sync.Action) -> list[sync.Action]:
         match action:
@@ -250,6 +303,7 @@ class _Session:
 
     async def _claim(self, space: bytes, ids: Sequence[bytes]) -> list[bytes]:
         """Those that are missing and that no other session is fetching."""
+        self._in_room = space not in (SPACE_IDENTITY, SPACE_COMMONS)
         fetching = self._shared._fetching
         fetching -= self._claimed
         missing: list[bytes] = []
