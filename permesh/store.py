@@ -93,6 +93,7 @@ class Store:
         self._database = Database(path, read_only=read_only)
         self._projections = tuple(projections)
         self._removals = removals
+        self._any_removals = False  # while a save runs
         self.spaces = SpaceIndex(self._database)
         if not read_only:
             try:
@@ -340,6 +341,7 @@ class Store:
         self, cursor: sqlite3.Cursor, records: Iterable[Record], now_ms: int
     ) -> list[Record]:
         new: list[Record] = []
+        self._any_removals = bool(cursor.execute("SELECT 1 FROM removals LIMIT 1").fetchone())
         for record in records:
             if record.removal is not None:
                 self._insert_one(cursor, record.removal, now_ms, new)
@@ -356,7 +358,8 @@ class Store:
         self, cursor: sqlite3.Cursor, record: Record, now_ms: int, new: list[Record]
     ) -> None:
         header = record.header
-        if record.body is not None and header.kind in self._removals.kinds:
+        removable = record.body is not None and header.kind in self._removals.kinds
+        if self._any_removals and removable:
             removed = cursor.execute(
                 "SELECT 1 FROM removals WHERE target = ? AND author = ? AND space = ?",
                 (record.id, header.author, space_of(header.kind, header.room)),
@@ -385,6 +388,7 @@ class Store:
                 (target, author, space, removal.id),
             )
             cursor.execute("UPDATE records SET body = NULL WHERE id = ?", (target,))
+            self._any_removals = True
 
     def _build_views(self) -> None:
         built = dict(self._database.read("SELECT name, version FROM views"))
@@ -453,6 +457,18 @@ def _note_fork(cursor: sqlite3.Cursor, record: Record) -> None:
     """
     header = record.header
     seq = header.seq
+    around = cursor.execute(
+        "SELECT id, seq, prev FROM records WHERE author = ? AND seq BETWEEN ? AND ? LIMIT 4",
+        (header.author, seq - 1, min(seq + 1, MAX_UINT)),
+    ).fetchall()
+    # Itself and a neighbour on either side, which is nearly always all.
+    if len(around) < 4 and all(
+        other == record.id
+        or (at == seq - 1 and other == header.prev)
+        or (at == seq + 1 and prev == record.id)
+        for other, at, prev in around
+    ):
+        return
     conflicts: list[tuple[str, tuple[Any, ...], int]] = [("seq = ?", (seq,), seq)]
     if seq > 0:
         conflicts.append(("seq = ? AND id <> ?", (seq - 1, header.prev), seq - 1))
