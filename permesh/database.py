@@ -115,6 +115,8 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE TABLE choices (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """,
+    # Every room that there is stands in `follows`; those that are followed are few.
+    "CREATE INDEX follows_followed ON follows (room) WHERE followed;",
 )
 
 

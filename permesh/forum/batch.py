@@ -29,6 +29,7 @@ class Batch:
         self._fates: dict[bytes, Fate | None] = {}
         self._versions: dict[bytes, None] = {}  # of charters, to be considered again
         self._edited: dict[bytes, None] = {}  # posts whose text may be another now
+        self._names: dict[str, None] = {}  # of rooms that came, or were hidden or shown
 
     def freeze(self, author: bytes, repaired: bytes | None) -> None:
         found = verdicts.fate(self._cursor, author, repaired)
@@ -53,7 +54,7 @@ class Batch:
         charters.add(self._cursor, record.id, header, 1, span, frozen)
         self._versions[record.id] = None
         if not frozen:
-            _name_rooms(self._cursor, name)
+            self._names[name] = None
 
     def add_charter(self, record: Record, form: tuple[int, Charter]) -> None:
         number, _ = form
@@ -65,19 +66,19 @@ class Batch:
         """Which rooms are shown, their names, which charters count, and what is judged by them."""
         cursor = self._cursor
         changed = verdicts.settle(cursor, self._touched, ROOMS, CHARTERS)
-        names: dict[str, None] = {}
         for table, identity in changed:
             self._versions[identity] = None
             if table == ROOMS:
                 (name, hidden) = cursor.execute(
                     "SELECT name, hidden FROM forum_rooms WHERE id = ?", (identity,)
                 ).fetchone()
-                names[name] = None
+                self._names[name] = None
                 cursor.execute(
                     "UPDATE forum_charters SET hidden = ? WHERE id = ?", (hidden, identity)
                 )
-        for name in names:
+        for name in self._names:
             _name_rooms(cursor, name)
+        self._names.clear()
         changes = charters.reconsider(cursor, self._versions)
         self._versions.clear()
         verdicts.judge_again(cursor, changes, self._cache, self._touched)
