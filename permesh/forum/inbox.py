@@ -26,6 +26,10 @@ Kind = Literal["mention", "reply", "reaction", "quote", "hidden"]
 
 # Of a member's own posts, those that are looked at for what is hidden.
 MAX_OWN = 250
+# Of what others did, shown or not, that is looked at for one page; it may end early.
+MAX_EXAMINED = 5_000
+# Of one author's acts the last ones stand in the inbox, so that nobody buries those of others.
+MAX_OF_ONE = 1_000
 _BATCH = 100
 _LATEST = 2**63 - 1
 
@@ -36,7 +40,7 @@ class InboxView:
     It is built anew for another member: a home whose key was moved has another inbox.
     """
 
-    version = 1
+    version = 2
 
     def __init__(self, me: bytes) -> None:
         self.name = f"inbox {me.hex()}"
@@ -49,6 +53,7 @@ class InboxView:
             " record BLOB NOT NULL, post BLOB NOT NULL, author BLOB NOT NULL)"
         )
         cursor.execute("CREATE INDEX forum_inbox_post ON forum_inbox (post)")
+        cursor.execute("CREATE INDEX forum_inbox_author ON forum_inbox (author, position)")
 
     def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002
         for record in records:
@@ -132,6 +137,11 @@ def _insert(cursor: sqlite3.Cursor, kind: str, record: bytes, post: bytes, autho
         "INSERT OR IGNORE INTO forum_inbox SELECT position, ?, id, ?, ? FROM records WHERE id = ?",
         (kind, post, author, record),
     )
+    cursor.execute(
+        "DELETE FROM forum_inbox WHERE author = ?1 AND position <= (SELECT position"
+        "  FROM forum_inbox WHERE author = ?1 ORDER BY position DESC LIMIT 1 OFFSET ?2)",
+        (author, MAX_OF_ONE),
+    )
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -152,7 +162,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """``below`` is where to go on, if there may be more."""
+    """``below`` is where to go on, if there may be more; then there may be fewer than were asked
+    for, or none."""
 
     items: list[Item]
     below: int | None
@@ -162,6 +173,12 @@ def page(sight: Sight, *, limit: int, below: int | None = None, unread: bool = F
     """Newest first, of what this member sees."""
     above = marks.mark_of(sight.connection, marks.INBOX) if unread else -1
     below = _LATEST if below is None else below
+    floor = sight.connection.execute(
+        "SELECT position FROM forum_inbox WHERE position > ? AND position < ?"
+        f" ORDER BY position DESC LIMIT 1 OFFSET {MAX_EXAMINED - 1}",
+        (above, below),
+    ).fetchone()
+    above = above if floor is None else floor[0] - 1
     items: list[Item] = []
     with closing(_rows(sight, above, below)) as received:
         own = _own_hidden(sight, above, below)
@@ -169,11 +186,11 @@ def page(sight: Sight, *, limit: int, below: int | None = None, unread: bool = F
             if len(items) == limit:
                 return Page(items, items[-1].position)
             items.append(one)
-    return Page(items, None)
+    return Page(items, None if floor is None else floor[0])
 
 
 def count_unread(sight: Sight) -> int:
-    """At most `marks.MAX_COUNTED`."""
+    """At most `marks.MAX_COUNTED`, of what one page looks at."""
     return len(page(sight, limit=marks.MAX_COUNTED, unread=True).items)
 
 

@@ -15,6 +15,8 @@ INBOX = b""
 # A member that was away for a month needs no exact number, and a list of rooms counts in each:
 # 200 posts take a millisecond.
 MAX_COUNTED = 200
+# What the inbox has got last; what mentions this member and is older is counted no more.
+MAX_EXAMINED = 5_000
 
 # Of others, whom this member hears; the first value is this member.
 _SHOWN = (
@@ -60,10 +62,13 @@ def unread(
     """Of the posts of each room that are shown; not of those whose authors are not heard."""
     mentions = dict(
         connection.execute(
-            "SELECT a.room, count(*) FROM forum_mentions AS m"
+            "SELECT a.room, count(*) FROM (SELECT post FROM forum_inbox"
+            "  WHERE kind IN ('reply', 'mention', 'quote')"
+            f"  ORDER BY position DESC LIMIT {MAX_EXAMINED}) AS i"
+            " CROSS JOIN forum_mentions AS m ON m.agent = ? AND m.post = i.post"
             f" CROSS JOIN forum_arrivals AS a ON a.post = m.post {_SHOWN}"
             " LEFT JOIN read_marks AS r ON r.room = a.room"
-            " WHERE m.agent = ? AND a.position > coalesce(r.position, -1) GROUP BY a.room",
+            " WHERE a.position > coalesce(r.position, -1) GROUP BY a.room",
             (me, me),
         )
     )

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from permesh import schema
 from permesh.records import Record
 
-from . import charters, finding, following, kinds, marks, pages, rules, threads, verdicts
+from . import charters, finding, following, kinds, marks, rules, threads, verdicts
 from .charter import Charter
 from .following import Keep
 from .query import Query
 from .shapes import Shapes, address
-from .sight import Sight
+from .sight import MAX_TARGETS, Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +137,13 @@ class Reader(Shapes):
         authors = {one for one in doubtful if len(one) == 20} | sight.judges.unheard
         posts = [one for one in doubtful if len(one) == 32]
         for author in authors - {sight.me}:
+            if len(posts) >= MAX_TARGETS:
+                break
             posts += [
                 row[0]
                 for row in connection.execute(
-                    "SELECT id FROM forum_posts WHERE author = ? AND room = ? AND hidden = ''"
-                    f" LIMIT {pages.MAX_EXAMINED}",
+                    "SELECT id FROM forum_posts WHERE author = ? AND +room = ? AND +hidden = ''"
+                    f" LIMIT {MAX_TARGETS}",
                     (author, room),
                 )
             ]

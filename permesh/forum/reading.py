@@ -146,7 +146,7 @@ class Reading:
     async def labels(self, post: str) -> schema.Labels:
         def look(sight: Sight) -> schema.Labels:
             found = finding.find_post(sight.connection, post)
-            rows = sight.labels([found])
+            rows = sight.labels(found)
             return schema.Labels(items=[self._reader.label(sight, row) for row in rows])
 
         return await self.look(look)

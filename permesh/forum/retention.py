@@ -24,6 +24,7 @@ from .following import Keep
 PERIOD_S = 3_600.0
 # Of one room; a steward who pins more keeps the first ones that were pinned.
 MAX_PINNED = 256
+_PIN_ROWS = 10_000  # sync asks at every pull
 
 _log = logging.getLogger("permesh.forum.retention")
 
@@ -96,9 +97,9 @@ def pinned(connection: sqlite3.Connection, room: bytes) -> frozenset[bytes]:
     )
     marks = ",".join("?" * len(stewards))
     rows = connection.execute(
-        "SELECT target, is_on, max(seq) FROM forum_labels"
+        "SELECT target, is_on, max(seq) FROM (SELECT * FROM forum_labels"
         f" WHERE room = ? AND value = ? AND hidden = '' AND author IN ({marks})"
-        " GROUP BY target, author ORDER BY created_ms, target",
+        f" LIMIT {_PIN_ROWS}) GROUP BY target, author ORDER BY created_ms, target",
         (room, rules.PIN, *stewards),
     ).fetchall()
     posts = list(dict.fromkeys(row[0] for row in rows if row[1]))[:MAX_PINNED]

@@ -18,8 +18,11 @@ from .charter import explain
 from .kinds import Content
 from .sight import Hidden, LabelRow, Onlooker, Sight
 
+# Of one post, looked at: beyond these, numbers are too small.
+MAX_REACTIONS = 10_000
 MAX_EMOJIS = 24  # of one post, the most used first
 MAX_BY = 8  # of one emoji
+MAX_VALUES = 64  # of labels of one post
 _NOTHING: Mapping[bytes, Hidden] = {}
 
 
@@ -79,7 +82,6 @@ class Shapes:
             )
         )
         places = threads.places(connection, here)
-        reactions = self._reactions(sight, here)
         values = self.label_values(sight, here)
         unread = marks.which_unread(connection, here, me=sight.me)
         found = []
@@ -108,8 +110,8 @@ class Shapes:
                     quotes=[quoted.hex() for quoted in content.quotes],
                     mentions=list(map(self.named, content.mentions)),
                     attachments=[self._attachment(file) for file in content.files],
-                    reactions=[] if removed else reactions[post],
-                    labels=sorted(values[post]),
+                    reactions=[] if removed else self._reactions(sight, post, room),
+                    labels=sorted(values[post])[:MAX_VALUES],
                     edits=edits,
                     edited_ms=edited_ms,
                     removed=bool(removed),
@@ -134,42 +136,33 @@ class Shapes:
             here=self.stored(file.hash.hex()) == file.bytes,
         )
 
-    def _reactions(
-        self, sight: Sight, posts: Sequence[bytes]
-    ) -> defaultdict[bytes, list[schema.Reaction]]:
+    def _reactions(self, sight: Sight, post: bytes, room: bytes) -> list[schema.Reaction]:
         rows = sight.connection.execute(
-            "SELECT f.post, f.emoji, f.author, f.is_on, max(f.seq) FROM forum_reactions AS f"
-            " JOIN forum_posts AS p ON p.id = f.post AND p.room = f.room"
-            f" WHERE f.post IN ({','.join('?' * len(posts))}) AND f.hidden = ''"
-            " GROUP BY f.post, f.emoji, f.author ORDER BY f.created_ms, f.id",
-            tuple(posts),
+            "SELECT emoji, author, is_on, max(seq) FROM (SELECT * FROM forum_reactions"
+            f" WHERE post = ? AND +room = ? AND hidden = '' LIMIT {MAX_REACTIONS})"
+            " GROUP BY emoji, author ORDER BY created_ms, id",
+            (post, room),
         )
-        by: defaultdict[bytes, defaultdict[str, list[bytes]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
-        for post, emoji, author, is_on, _ in rows:
+        by: defaultdict[str, list[bytes]] = defaultdict(list)
+        for emoji, author, is_on, _ in rows:
             if is_on and (author == sight.me or author not in sight.judges.unheard):
-                by[post][emoji].append(author)
-        found: defaultdict[bytes, list[schema.Reaction]] = defaultdict(list)
-        for post, emojis in by.items():
-            most = sorted(emojis.items(), key=lambda item: -len(item[1]))[:MAX_EMOJIS]
-            found[post] = [
-                schema.Reaction(
-                    emoji=emoji,
-                    count=len(authors),
-                    mine=sight.me in authors,
-                    by=list(map(self.named, authors[:MAX_BY])),
-                )
-                for emoji, authors in most
-            ]
-        return found
+                by[emoji].append(author)
+        most = sorted(by.items(), key=lambda item: -len(item[1]))[:MAX_EMOJIS]
+        return [
+            schema.Reaction(
+                emoji=emoji,
+                count=len(authors),
+                mine=sight.me in authors,
+                by=list(map(self.named, authors[:MAX_BY])),
+            )
+            for emoji, authors in most
+        ]
 
     def label_values(self, sight: Sight, posts: Sequence[bytes]) -> defaultdict[bytes, set[str]]:
         """Of labels that count here."""
         found: defaultdict[bytes, set[str]] = defaultdict(set)
-        for label in sight.labels(posts):
-            if label.on and sight.counts_at_all(label):
-                found[label.target].add(label.value)
+        for label in sight.counting(posts):
+            found[label.target].add(label.value)
         return found
 
     def label(self, sight: Sight, row: LabelRow) -> schema.Label:

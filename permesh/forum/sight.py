@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from permesh.records import NO_ROOM
@@ -18,7 +18,11 @@ from . import judgements, rules, verdicts
 from .charter import PER_HOUR, breach, breach_of_standing
 from .charters import Cache, Version
 
-MAX_TARGETS = 10_000
+# Of a room's hidden posts, as far as labels hide them: beyond these their number is too small.
+MAX_TARGETS = 1_000
+# On one post or agent, of those by whom this member does not go, out of so many rows.
+MAX_LABELS = 500
+_LABEL_ROWS = 5_000
 _VARIABLES = 500
 _ROOMS = 256  # of one author, that are looked at
 
@@ -69,6 +73,7 @@ class Sight:
         self._onlooker = onlooker
         self._standing: dict[tuple[bytes, bytes], str] = {}
         self._fates: dict[bytes, verdicts.Fate | None] = {}
+        self._stewards: dict[bytes, tuple[bytes, ...]] = {}
 
     # -- posts ---------------------------------------------------------------------------------
 
@@ -81,7 +86,8 @@ class Sight:
                 f" WHERE id IN ({_marks(some)})",
                 some,
             ).fetchall()
-            labels = self._hiding_labels([row[0] for row in rows], {row[2] for row in rows})
+            by = self._judges(row[1] for row in rows)
+            labels = self._hiding_labels([row[0] for row in rows], {row[2] for row in rows}, by)
             for row in rows:
                 hidden = self._verdict(row, labels)
                 if hidden is not None:
@@ -118,31 +124,72 @@ class Sight:
 
     # -- labels --------------------------------------------------------------------------------
 
-    def labels(self, targets: Sequence[bytes]) -> list[LabelRow]:
-        """The last word of each author, room and value on posts or agents, taken back or not."""
-        return [label for some in _chunks(targets) for label in self._labels(some, "")]
+    def labels(self, target: bytes) -> list[LabelRow]:
+        """The last word of each author, room and value on a post or an agent, taken back or not:
+        all of those by whom this member may go, and some of others."""
+        column = "room FROM forum_posts WHERE id" if len(target) == 32 else (
+            "DISTINCT room FROM forum_posts WHERE author"
+        )  # fmt: skip
+        rooms = self.connection.execute(f"SELECT {column} = ? LIMIT {_ROOMS}", (target,))
+        found = self._labels([target], self._judges(row[0] for row in rooms.fetchall()))
+        known = {label.id for label in found}
+        others = self._last(
+            f"(SELECT * FROM forum_labels WHERE target = ? LIMIT {_LABEL_ROWS}) WHERE hidden = ''",
+            (target,),
+        )
+        return found + [label for label in others if label.id not in known][:MAX_LABELS]
 
-    def _labels(self, targets: Sequence[bytes], condition: str) -> list[LabelRow]:
+    def counting(self, posts: Sequence[bytes]) -> list[LabelRow]:
+        """The labels of posts that count here and were not taken back."""
+        found: list[LabelRow] = []
+        for some in _chunks(posts):
+            rooms = dict(
+                self.connection.execute(
+                    f"SELECT id, room FROM forum_posts WHERE id IN ({_marks(some)})", some
+                ).fetchall()
+            )
+            labels = self._labels(some, self._judges(rooms.values()))
+            found += [one for one in labels if one.on and self.counts(one, rooms[one.target])]
+        return found
+
+    def _hiding_labels(
+        self, posts: Sequence[bytes], authors: set[bytes], by: Sequence[bytes]
+    ) -> dict[bytes, list[LabelRow]]:
+        found: defaultdict[bytes, list[LabelRow]] = defaultdict(list)
+        for some in _chunks([*posts, *authors]):
+            for label in self._labels(some, by, f" AND value IN {rules.HIDING}"):
+                if label.on:
+                    found[label.target].append(label)
+        return found
+
+    def _labels(
+        self, targets: Sequence[bytes], by: Sequence[bytes], condition: str = ""
+    ) -> list[LabelRow]:
+        """Of those authors alone: anybody may write any number of labels on anything."""
+        return self._last(
+            f"forum_labels WHERE target IN ({_marks(targets)}) AND author IN ({_marks(by)})"
+            f" AND hidden = ''{condition}",
+            (*targets, *by),
+        )
+
+    def _last(self, source: str, values: Sequence[bytes]) -> list[LabelRow]:
         rows = self.connection.execute(
             "SELECT id, room, target, author, value, is_on, reason, created_ms, max(seq)"
-            f" FROM forum_labels WHERE target IN ({_marks(targets)}) AND hidden = ''{condition}"
-            " GROUP BY target, room, author, value ORDER BY created_ms, id",
-            targets,
+            f" FROM {source} GROUP BY target, author, value, room ORDER BY created_ms, id",
+            values,
         )
         return [
             LabelRow(identity, room, target, author, value, bool(is_on), reason, created_ms)
             for identity, room, target, author, value, is_on, reason, created_ms, _ in rows
         ]
 
-    def _hiding_labels(
-        self, posts: Sequence[bytes], authors: set[bytes]
-    ) -> dict[bytes, list[LabelRow]]:
-        found: defaultdict[bytes, list[LabelRow]] = defaultdict(list)
-        for some in _chunks([*posts, *authors]):
-            for label in self._labels(some, f" AND value IN {rules.HIDING}"):
-                if label.on:
-                    found[label.target].append(label)
-        return found
+    def _judges(self, rooms: Iterable[bytes]) -> tuple[bytes, ...]:
+        """By whom this member may go in these rooms."""
+        by = {self.me, *self.judges.labellers}
+        if self.judges.stewards:
+            for room in set(rooms):
+                by.update(self.stewards(room))
+        return tuple(by)
 
     def targets(self, room: bytes) -> list[bytes]:
         """Posts and agents that somebody by whom this member goes has ever labelled to be hidden
@@ -164,7 +211,7 @@ class Sight:
             return len(label.target) == 20 or label.room == room
         if label.room not in (room, NO_ROOM) or not self.judges.stewards:
             return False
-        return self.is_steward(label.author, room)
+        return label.author in self.stewards(room)
 
     def counts_at_all(self, label: LabelRow) -> bool:
         """As `counts`, in the room of the post, or, of a member, in any in which it writes."""
@@ -175,11 +222,15 @@ class Sight:
         found = self.connection.execute(rooms, (label.target,)).fetchall()
         return any(self.counts(label, room) for (room,) in found)
 
-    def is_steward(self, agent: bytes, room: bytes) -> bool:
-        shown = self.connection.execute(
-            "SELECT 1 FROM forum_rooms WHERE id = ? AND hidden = ''", (room,)
-        ).fetchone()
-        return shown is not None and agent in self.charters.in_force(room).charter.stewards
+    def stewards(self, room: bytes) -> tuple[bytes, ...]:
+        """None of a room that is hidden."""
+        if room not in self._stewards:
+            shown = self.connection.execute(
+                "SELECT 1 FROM forum_rooms WHERE id = ? AND hidden = ''", (room,)
+            ).fetchone()
+            stewards = self.charters.in_force(room).charter.stewards if shown else ()
+            self._stewards[room] = stewards
+        return self._stewards[room]
 
     # -- authors -------------------------------------------------------------------------------
 

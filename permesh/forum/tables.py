@@ -126,7 +126,7 @@ TABLES = (
         frozen INTEGER NOT NULL DEFAULT 0,
         hidden TEXT NOT NULL DEFAULT ''
     )""",
-    "CREATE INDEX forum_reactions_post ON forum_reactions (post, author, emoji, seq)",
+    "CREATE INDEX forum_reactions_post ON forum_reactions (post, emoji, author, seq)",
     "CREATE INDEX forum_reactions_rate ON forum_reactions (author, span, seq, id)",
     """CREATE TABLE forum_labels (
         id BLOB PRIMARY KEY,
@@ -142,8 +142,8 @@ TABLES = (
         frozen INTEGER NOT NULL DEFAULT 0,
         hidden TEXT NOT NULL DEFAULT ''
     )""",
-    "CREATE INDEX forum_labels_target ON forum_labels (target, room, author, value, seq)",
-    "CREATE INDEX forum_labels_room ON forum_labels (room, value, target)",
+    "CREATE INDEX forum_labels_target ON forum_labels (target, author, value, room, seq)",
+    "CREATE INDEX forum_labels_room ON forum_labels (room, value, author, target)",
     "CREATE INDEX forum_labels_rate ON forum_labels (author, span, seq, id)",
     # What a post says now of others: of a removed one nothing.
     "CREATE TABLE forum_mentions (agent BLOB, post BLOB, PRIMARY KEY (agent, post)) WITHOUT ROWID",

@@ -205,7 +205,7 @@ class Writing:
         record = await self._journal.append(kinds.LABEL, kinds.label_body(label), room, parents)
 
         def look(sight: Sight) -> schema.Label:
-            rows = sight.labels([label.target])
+            rows = sight.labels(label.target)
             return self._reader.label(sight, next(row for row in rows if row.id == record.id))
 
         return await self._look(look)
