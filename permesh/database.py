@@ -117,6 +117,8 @@ MIGRATIONS: tuple[str, ...] = (
 """,
     # Every room that there is stands in `follows`; those that are followed are few.
     "CREATE INDEX follows_followed ON follows (room) WHERE followed;",
+    # SQLite looks for proofs that name it whenever a record is dropped.
+    "CREATE INDEX forks_by_a ON forks (id_a); CREATE INDEX forks_by_b ON forks (id_b);",
 )
 
 

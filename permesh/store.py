@@ -24,7 +24,9 @@ from .spaces import SPACE_IDENTITY, day_of, space_of
 # Well below SQLite's limit on variables in one statement, in every build.
 _VARIABLES = 500
 _REBUILD_BATCH = 500
-_DROP_BATCH = 1000
+_DROP_BATCH = 250  # a fifth of a second, for which no other write waits longer
+# Of a chain that was repaired: by which record (32 bytes), and the last that was written after it.
+_TIP_KEY = "chain.tip"
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -133,17 +135,21 @@ class Store:
         chain cannot fork by a race.
         """
         with self._database.transaction() as cursor:
-            head = self._tip(author, branch) if branch is not None else None
+            head = None
+            if branch is not None:
+                # What stands between the two may be too old to be here any more.
+                kept = self.get_value(_TIP_KEY) or b""
+                known = kept[:32] == branch
+                head = self._tip(author, kept[32:] if known else branch, beyond=not known)
             record = make(head or self.head(author))
             self._insert(cursor, [record], now_ms)
+            if branch is not None:
+                cursor.execute(_KEEP, (_TIP_KEY, branch + record.id))
             return record
 
     def set_value(self, key: str, value: bytes) -> None:
         with self._database.transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO keep VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = ?",
-                (key, value, value),
-            )
+            cursor.execute(_KEEP, (key, value))
 
     def change_views(self, change: Callable[[sqlite3.Cursor], _T]) -> _T:
         """Let a view bring itself up to date with what records alone do not tell it."""
@@ -156,16 +162,21 @@ class Store:
         """Forget up to ``limit`` records of a space from before ``day``; returns how many.
 
         Kept are those that ``keep`` names, the last record of each author, since its chain goes on
-        from there, the one that was saved last, since positions only grow, proofs of forks, and
-        removals while what they name is here.
+        from there, the one that was saved last, since positions only grow, the proof of each
+        author's first fork, and removals while what they name is here.
         """
         with self._database.transaction() as cursor:
             rows = cursor.execute(
                 f"{_SELECT} AS r WHERE space = ? AND day < ?"
-                " AND seq < (SELECT max(seq) FROM records AS o WHERE o.author = r.author)"
+                " AND NOT (seq = (SELECT max(seq) FROM records AS o WHERE o.author = r.author)"
+                "  AND id = (SELECT min(id) FROM records AS o"
+                "   WHERE o.author = r.author AND o.seq = r.seq))"
+                f" AND id IS NOT (SELECT substr(value, 33) FROM keep WHERE key = '{_TIP_KEY}')"
                 " AND position < (SELECT max(position) FROM records)"
+                # Whoever signs twice at every place of its chain keeps nothing here by that.
                 " AND NOT EXISTS (SELECT 1 FROM forks AS f WHERE f.author = r.author"
-                "  AND r.id IN (f.id_a, f.id_b))"
+                "  AND f.seq IN (r.seq, r.seq - 1) AND r.id IN (f.id_a, f.id_b)"
+                "  AND f.seq = (SELECT min(seq) FROM forks AS g WHERE g.author = r.author))"
                 " AND NOT EXISTS (SELECT 1 FROM removals AS v JOIN records AS t ON t.id = v.target"
                 "  WHERE v.removal = r.id)"
                 " ORDER BY day LIMIT ?",
@@ -177,6 +188,11 @@ class Store:
                     projection.forget(cursor, old)
                 self.spaces.take_from(cursor, old)
                 ids = [(item.id,) for item in old]
+                cursor.executemany(
+                    "DELETE FROM forks WHERE author = ?1 AND seq IN (?2, ?2 - 1)"
+                    " AND ?3 IN (id_a, id_b)",
+                    [(item.header.author, item.header.seq, item.id) for item in old],
+                )
                 cursor.executemany("DELETE FROM records WHERE id = ?", ids)
                 cursor.executemany("DELETE FROM removals WHERE removal = ?", ids)
             return len(old)
@@ -292,8 +308,9 @@ class Store:
         rows = self._database.read("SELECT author, seq, id_a, id_b FROM forks LIMIT ?", (limit,))
         return [Fork(*row) for row in rows]
 
-    def _tip(self, author: bytes, branch: bytes) -> Head | None:
-        """The last record that descends from ``branch``; None if that is not here."""
+    def _tip(self, author: bytes, branch: bytes, *, beyond: bool) -> Head | None:
+        """The last record that descends from ``branch``, or, if ``beyond``, may do so, where what
+        lies between is not here any more; None if ``branch`` is not here."""
         rows = self._database.read(
             "WITH RECURSIVE chain (seq, id, created_ms) AS ("
             " SELECT seq, id, created_ms FROM records WHERE id = ?1 AND author = ?2"
@@ -303,7 +320,16 @@ class Store:
             " SELECT seq, id, created_ms FROM chain ORDER BY seq DESC, id LIMIT 1",
             (branch, author),
         )
-        return Head(*rows[0]) if rows else None
+        head = Head(*rows[0]) if rows else None
+        if head is None or not beyond:
+            return head
+        islands = self._database.read(
+            "SELECT id FROM records AS r WHERE author = ? AND seq > ? + 1"
+            " AND NOT EXISTS (SELECT 1 FROM records AS b WHERE b.id = r.prev)"
+            " ORDER BY seq DESC, id LIMIT 1",
+            (author, head.seq),
+        )
+        return self._tip(author, islands[0][0], beyond=False) if islands else head
 
     def newest_ms(self) -> int:
         """The latest date that any author claims; 0 without records."""
@@ -415,6 +441,7 @@ class Store:
         )
 
 
+_KEEP = "INSERT INTO keep VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _SELECT = "SELECT header, signature, body, id FROM records"
 _SELECT_AT = "SELECT header, signature, body, id, position FROM records"
 

@@ -54,7 +54,6 @@ class Journal:
         self._now_ms = now_ms
         self._on_saved = on_saved
         self._repaired = repaired
-        self._branch: tuple[bytes, bytes] | None = None  # the repair, our last record after it
         self._lock = trio.Lock()
 
     @property
@@ -100,13 +99,7 @@ class Journal:
                     expires_ms=expires_ms,
                 )
 
-            chosen_record = self._repaired()
-            branch = chosen_record
-            if self._branch is not None and self._branch[0] == chosen_record:
-                branch = self._branch[1]
-            record = await self._store.write(Store.append, self.author, make, now, branch)
-            if chosen_record is not None:
-                self._branch = (chosen_record, record.id)
+            record = await self._store.write(Store.append, self.author, make, now, self._repaired())
             # No checkpoint between the commit and this call: what is durable is also told.
             self._signing = chosen
             self._on_saved(record)
