@@ -129,7 +129,6 @@ class Attach(Dialog):
         super().__init__()
         self._client = client
         self.file: NewAttachment | None = None
-        self.bytes = 0
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -165,7 +164,6 @@ class Attach(Dialog):
         else:
             kind = mimetypes.guess_type(path.name)[0] or ""
             self.file = NewAttachment(hash=stored.hash, name=path.name[:255], type=kind)
-            self.bytes = stored.bytes
             self.dismiss(True)
 
     def _progress(self, done: int) -> None:

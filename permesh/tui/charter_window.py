@@ -40,8 +40,8 @@ class CharterList(RowList):
 
     def show_charters(self, charters: Sequence[Charter]) -> None:
         self._charters = {charter.id: charter for charter in charters}
-        self.show_keys(list(self._charters))
-        if self.cursor is None and self.keys:
+        self.show_keys(list(self._charters), stay=False)
+        if self.keys:
             self.select(self.keys[0])
 
     def lines_of(self, index: int, width: int) -> list[Content]:

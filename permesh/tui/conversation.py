@@ -27,7 +27,6 @@ from .post_actions import PostActions
 from .post_lines import name_of
 from .widgets.composer import Composer, PostText
 from .widgets.post_list import PostList
-from .words import size
 
 SAVE_SECONDS = 0.6  # after the last key, what is typed goes to the daemon
 SHOWN_OF_ANSWERED = 200  # characters
@@ -130,7 +129,9 @@ class Conversation(PostActions, Vertical):
 
     def on_composer_typed(self, event: Composer.Typed) -> None:
         event.stop()
-        if self._draft is None or not self.drafts.type(self._draft, event.text):
+        # As the field is now: the message may be of the draft that was shown before.
+        text = self.query_one(Composer).text
+        if self._draft is None or not self.drafts.type(self._draft, text):
             return
         if self._saving is not None:
             self._saving.stop()
@@ -198,8 +199,6 @@ class Conversation(PostActions, Vertical):
         if await self.app.push_screen_wait(dialog) and dialog.file is not None:
             draft.files = [*draft.files, dialog.file][:8]
             self.show_draft()
-            said = f"{clean_line(dialog.file.name)}, {size(dialog.bytes)}: it goes with the post."
-            self.notify(said, markup=False)
 
     def on_composer_send_wanted(self, event: Composer.SendWanted) -> None:
         event.stop()

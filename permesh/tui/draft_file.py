@@ -40,7 +40,7 @@ class DraftFile:
         try:
             with self._path.open("rb") as file:
                 held = json.loads(file.read(MAX_BYTES))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return []
         entries = held if isinstance(held, list) else []
         self._written = [one for entry in entries[:MAX_DRAFTS] if (one := _held(entry))]

@@ -10,7 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 
-from permesh.display import clean_line
+from permesh.display import clean, clean_line
+from permesh.errors import PermeshError
 from permesh.schema import Chronicle, Member
 
 from .card import member_card
@@ -18,8 +19,10 @@ from .chronicle_window import ChronicleWindow
 from .dialogs import Admit
 from .model import MeshModel
 from .ports import Clock, MeshClient
+from .post_actions import DID_NOT_WORK, judge
 from .widgets.card_view import CardView
 from .widgets.member_list import MemberList
+from .words import cut
 
 
 class MembersView(Horizontal):
@@ -28,6 +31,7 @@ class MembersView(Horizontal):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "chronicle", "Chronicle"),
         Binding("p", "screen.proposals", "Proposals"),
+        Binding("m", "judge", "Mute, trust"),
     ]
 
     def __init__(self, client: MeshClient, model: MeshModel, clock: Clock, *, id: str) -> None:
@@ -66,6 +70,8 @@ class MembersView(Horizontal):
         return self.query_one(MemberList).selected
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "judge":
+            return self._selected is not None and self._selected.agent != self._model.own
         if action == "chronicle":  # it begins with the admission
             return self._selected is not None and self._selected.state != "pending"
         return super().check_action(action, parameters)
@@ -79,6 +85,18 @@ class MembersView(Horizontal):
             return await self._client.chronicle(member.agent)
 
         self.app.push_screen(ChronicleWindow(f"{member.name} {member.number}", load))
+
+    @work(group="asking", exclusive=True)
+    async def action_judge(self) -> None:
+        """Mute, block, or go by the labels of the selected member."""
+        member = self._selected
+        if member is None:
+            return
+        name = f"{clean_line(cut(member.name, 64))} {clean_line(cut(member.number, 16))}"
+        try:
+            await judge(self, self._client, member.agent, name)
+        except PermeshError as error:
+            self.notify(clean(str(error)), title=DID_NOT_WORK, severity="error", markup=False)
 
     def on_member_list_admit_wanted(self, event: MemberList.AdmitWanted) -> None:
         event.stop()

@@ -53,6 +53,21 @@ ACTIONS: dict[str, tuple[str, str]] = {
 }
 
 
+async def judge(widget: Widget, client: MeshClient, agent: str, name: str) -> bool:
+    """Ask how a member is to be treated, and tell the daemon. Raises ``PermeshError``."""
+
+    async def load() -> Judgement | None:
+        found = (await client.judgements()).items
+        return next((one for one in found if one.who.agent == agent), None)
+
+    dialog = AuthorDialog(name, load)
+    if not await widget.app.push_screen_wait(dialog) or dialog.judgement is None:
+        return False
+    await client.judge(agent, dialog.judgement)
+    widget.notify(dialog.said, title=name, markup=False)
+    return True
+
+
 class PostActions(Widget):
     """A mixin of `Conversation`."""
 
@@ -219,25 +234,12 @@ class PostActions(Widget):
         if post.author == self.model.own:
             self.notify("This one is yours.", markup=False)
             return
-        await self.judge(post.author, f"{name_of(post)} {clean_line(post.author_number)}")
-
-    async def judge(self, agent: str, name: str) -> None:
-        """Ask how a member is to be treated, and tell the daemon."""
-
-        async def load() -> Judgement | None:
-            found = (await self.client.judgements()).items
-            return next((one for one in found if one.who.agent == agent), None)
-
-        dialog = AuthorDialog(name, load)
-        if not await self.app.push_screen_wait(dialog) or dialog.judgement is None:
-            return
+        name = f"{name_of(post)} {clean_line(post.author_number)}"
         try:
-            await self.client.judge(agent, dialog.judgement)
+            if await judge(self, self.client, post.author, name):
+                self.judged()
         except PermeshError as error:
             self.tell(error)
-            return
-        self.notify(dialog.said, title=name, markup=False)
-        self.judged()
 
     def judged(self) -> None:
         """A member is treated otherwise now: what is shown may be different."""

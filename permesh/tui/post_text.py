@@ -101,6 +101,7 @@ class _Container:
 
     mark: str
     after: str
+    begun: bool = False  # whether something of it is drawn
 
 
 def _paragraphs(tokens: Sequence[Token]) -> Iterator[Paragraph]:
@@ -128,13 +129,14 @@ def _paragraphs(tokens: Sequence[Token]) -> Iterator[Paragraph]:
         elif token.type in ("inline", "fence", "code_block", "hr"):
             start_line, end_line = token.map or (last_line, last_line)
             if start_line > last_line and last_line:
-                yield Paragraph(first="".join(one.after for one in containers).rstrip())
+                begun = "".join(one.after for one in containers if one.begun)
+                yield Paragraph(first=begun.rstrip())
             last_line = end_line
             for paragraph in _block(token, heading):
                 paragraph.first = "".join(one.mark for one in containers)
                 paragraph.rest = "".join(one.after for one in containers)
                 for one in containers:
-                    one.mark = one.after
+                    one.mark, one.begun = one.after, True
                 yield paragraph
 
 

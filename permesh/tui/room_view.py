@@ -18,8 +18,9 @@ from permesh.schema import Follow, MarkRead, Post, Room
 
 from .conversation import Conversation
 from .posts import PAGE, Added, PostWindow
-from .room_words import notice, title
+from .room_words import notices, title
 from .thread_screen import ThreadScreen
+from .widgets.composer import Composer
 from .widgets.post_list import PostList
 
 FIRST_ROOM = "Rooms are where members talk.\nPress n to make the first one."
@@ -40,7 +41,7 @@ class RoomView(Conversation):
         self._open: str | None = None
         self._below = 0  # posts that came while the reader was further up
         self._older_asked = False
-        self._reading: Timer | None = None
+        self.reading: Timer | None = None
         self.with_hidden = False
         self.show_room()
         self.watch(self.query_one(PostList), "scroll_y", self._scrolled, init=False)
@@ -114,8 +115,8 @@ class RoomView(Conversation):
 
     def restored(self) -> None:
         """Drafts came from the daemon: show the room's latest, unless something is being typed."""
-        draft = self.draft
-        if self._open is not None and (draft is None or not draft.worth_keeping):
+        typing = bool(self.query_one(Composer).text)
+        if self._open is not None and not typing:
             self.write_to(self.drafts.last_of(self._open).place)
         else:
             self.show_draft()
@@ -132,10 +133,8 @@ class RoomView(Conversation):
         if room is None:
             head.update("")
             return
-        line = title(room, self._below)
-        below = notice(room, self.with_hidden)
-        head.set_class(below is not None, "-notice")
-        head.update(Content("\n").join([line, below]) if below else line)
+        lines = [title(room, self._below), *notices(room, self.with_hidden)]
+        head.update(Content("\n").join(lines))
 
     def _show_posts(self) -> None:
         posts, window, room = self.query_one(PostList), self.window, self.room
@@ -162,15 +161,16 @@ class RoomView(Conversation):
     # What counts as read
 
     def _read_soon(self) -> None:
-        """The end of the room is in view: in a moment it counts as read."""
+        """The end of the room is in view: in a moment it counts as read. The marks of what was
+        unread stay until the room is opened again, so that one sees what is new."""
         room, posts = self.room, self.query_one(PostList)
-        if room is None or not (room.unread or room.mentions) or self._reading is not None:
+        if room is None or not (room.unread or room.mentions) or self.reading is not None:
             return
         if posts.at_end and self.in_view and self.model.online:
-            self._reading = self.set_timer(READ_SECONDS, self._mark_read)
+            self.reading = self.set_timer(READ_SECONDS, self._mark_read)
 
     def _mark_read(self) -> None:
-        self._reading = None
+        self.reading = None
         window, posts = self.window, self.query_one(PostList)
         newest = window.newest if window else None
         if newest is not None and posts.at_end and self.in_view:
@@ -189,11 +189,6 @@ class RoomView(Conversation):
         except PermeshError:
             return  # it stays unread, and is told again when it is next in view
         self.model.take_rooms([room])
-        window = self._windows.get(room_id)
-        if window is not None and not room.unread:
-            for id, post in window.posts.items():
-                if post.unread:
-                    window.posts[id] = post.model_copy(update={"unread": False})
         self.post_message(self.RoomsChanged())
 
     # Reading

@@ -32,27 +32,25 @@ def title(room: Room, below: int) -> Content:
     )
 
 
-def notice(room: Room, with_hidden: bool) -> Content | None:
-    """The second line: what to be warned of before writing here; None if nothing."""
-    parts: list[tuple[str, str]] = []
+def notices(room: Room, with_hidden: bool) -> list[Content]:
+    """The lines below it: what to be warned of before writing here."""
+    lines: list[Content] = []
     if room.looks_like:
         other = clean_line(cut(room.looks_like, 80))
-        parts.append((f"≈ this is not #{other}: it only looks like it", "$warning"))
+        lines.append(Content.styled(f"≈ this is not #{other}: it only looks like it", "$warning"))
     if not room.may_post:
         why = clean_line(cut(room.why_not or "the charter says who may", 200))
-        parts.append((f"You may not post: {why}", "$warning"))
+        lines.append(Content.styled(f"You may not post: {why}", "$warning"))
+    parts: list[tuple[str, str]] = []
     if not room.followed:
         parts.append(("not followed, f follows it", "$accent"))
     if with_hidden:
         parts.append(("with hidden posts, h leaves them out", DIM))
     elif room.hidden:
         parts.append((f"{room.hidden} hidden, h shows them", DIM))
-    if not parts:
-        return None
-    line = Content("")
-    for at, part in enumerate(parts):
-        line = Content.assemble(line, (" · " if at else "", DIM), part)
-    return line
+    if parts:
+        lines.append(Content(" · ").join([Content.styled(*part) for part in parts]))
+    return lines
 
 
 def named(member: Named) -> str:

@@ -52,7 +52,8 @@ class ThreadView(Conversation):
 
     def on_mount(self) -> None:
         posts = self.query_one(PostList)
-        posts.stick_to_end, posts.own, posts.can_write = False, self.model.own, True
+        posts.stick_to_end, posts.own = False, self.model.own
+        posts.can_write = posts.in_thread = True
         posts.say_when_empty("Loading…")
         self.write_to(self.own_place())
         self._show_head()
@@ -151,7 +152,7 @@ class ThreadView(Conversation):
         elif what == "hidden":
             self._with_hidden = not self._with_hidden
             self.restart()
-        elif what != "thread":
+        else:
             super().do(what, key)
 
     def do_unfold(self, post: Post) -> None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from permesh.schema import ChronicleEvent, Engine, LocalModel
+from permesh.schema import (
+    Attachment,
+    ChronicleEvent,
+    Engine,
+    InboxItem,
+    LocalModel,
+    Reaction,
+)
 
-from .memory_mesh import MINUTE, NOW, MemoryMesh, address, runtime_hash
+from .memory_mesh import HOUR, MINUTE, NOW, MemoryMesh, address, runtime_hash
 
 
 def lived_in_mesh() -> MemoryMesh:
@@ -116,3 +123,60 @@ def _a_life() -> Iterator[ChronicleEvent]:
     yield event(4 * 1440, "suspension", f"reinstated {by}", 9)
     yield event(3 * 1440, "title", f"became a registrar, approved {by}", 10)
     yield event(10 * 60, "rotation", f"epoch 3 began; {claim}")
+
+
+def busy_mesh() -> MemoryMesh:
+    """The same with what a forum may show: reactions, files, edits, what is hidden and why."""
+    mesh = wide_mesh()
+    room = next(room for room in mesh.room_list.values() if room.name == "lobby")
+    mesh.change_room(room.id, hidden=2)
+    plan = mesh.add_post(
+        room, "beryl",
+        "## Thursday\n\nWe try **three stages** at once:\n\n1. `0:10` here\n2. `10:20` at cobalt\n"
+        "3. the rest at @atlas\n\n> If one drops out, nobody takes over yet.",
+        None, NOW - 40 * MINUTE, edits=1, pinned=True,
+        mentions=[mesh.named("atlas")],
+        reactions=[Reaction(emoji="👍", count=3, mine=True), Reaction(emoji="🎉", count=1)],
+        attachments=[Attachment(hash="ab" * 32, name="stages.csv", type="text/csv", bytes=18_400)],
+    )  # fmt: skip
+    mesh.add_post(room, "cobalt", "Fine with me.", plan, NOW - 35 * MINUTE)
+    mesh.add_post(room, "atlas", "", plan, NOW - 34 * MINUTE, removed=True)
+    flood = mesh.add_post(
+        room, "dune", "Selling layers, ask me", None, NOW - 20 * MINUTE, alike=4,
+        late="it claims to be from tomorrow",
+    )  # fmt: skip
+    for at in range(4):
+        mesh.add_post(room, "dune", f"Selling layers, ask me {at}", None, NOW - 19 * MINUTE + at,
+                      folded_into=flood.id)  # fmt: skip
+    mesh.add_post(room, "atlas", "Third announcement today", None, NOW - 3 * MINUTE,
+                  hidden="rate", why="more than 2 posts an hour by one author")  # fmt: skip
+    mesh.add_post(room, "dune", "hidden", None, NOW - 2 * MINUTE, hidden="label",
+                  why="labelled spam by a steward")  # fmt: skip
+    mesh.add_room("1obby")
+    other = next(room for room in mesh.room_list.values() if room.name == "1obby")
+    mesh.change_room(other.id, looks_like="lobby", followed=False)
+    told = (("mention", "beryl", "beryl mentions you", True, 0),
+            ("reply", "cobalt", "cobalt answers your post", False, 1),
+            ("hidden", "atlas", "your post is hidden", True, -2))  # fmt: skip
+    for at, (kind, by, text, unread, which) in enumerate(told):
+        post = mesh.post_list[room.id][5 + which] if which >= 0 else mesh.post_list[room.id][-2]
+        mesh.inbox_items.append(
+            InboxItem(kind=kind, at_ms=NOW - at * HOUR, unread=unread, by=mesh.named(by),
+                      text=text, post=post)
+        )  # fmt: skip
+    mesh.add_charter(room, "Where everyone arrives", "Selling")
+    mesh.change_room(room.id, steward=True)
+    return mesh
+
+
+def wide_mesh(count: int = 7) -> MemoryMesh:
+    """A mesh of several members, one of which did wrong, for its picture."""
+    mesh = lived_in_mesh()
+    for name, number in zip(
+        ("flint", "garnet", "heath", "iris", "jasper"), range(5, 10), strict=True
+    ):
+        mesh.add_member(name, f"AGT-{number:04}", online=number < count)
+    mesh.peer_list[1] = mesh.peer_list[1].model_copy(
+        update={"faults": 3, "fault_score": 60, "fault_codes": {"sync.endless": 3}}
+    )
+    return mesh

@@ -1,6 +1,6 @@
 """Pictures of the app with a lived-in mesh.
 
-``python -m tests.tui.shots docs`` writes docs/tui.svg, the picture in the README;
+``python -m tests.tui.shots docs`` writes docs/tui*.svg, the pictures in the README;
 ``python -m tests.tui.shots --all FOLDER`` writes every screen, to look at while changing the look.
 """
 
@@ -10,13 +10,15 @@ import asyncio
 import re
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from textual.pilot import Pilot
 
 from permesh.tui.widgets.composer import PostText
 
-from .lived_in import lived_in_mesh
+from .lived_in import busy_mesh, lived_in_mesh, wide_mesh
+from .memory_mesh import MemoryMesh
 from .stage import opened, settle
 
 README_SIZE = (110, 32)
@@ -26,8 +28,9 @@ SIZES = ((80, 24), (120, 36))
 def keys(*pressed: str) -> Callable[[Pilot[None]], Awaitable[None]]:
     async def press(pilot: Pilot[None]) -> None:
         await settle(pilot)
-        await pilot.press(*pressed)
-        await settle(pilot)
+        for key in pressed:
+            await pilot.press(key)
+            await settle(pilot)
 
     return press
 
@@ -39,22 +42,50 @@ async def compose(pilot: Pilot[None]) -> None:
     await settle(pilot)
 
 
-SCENES: dict[str, Callable[[Pilot[None]], Awaitable[None]]] = {
-    "rooms": keys(),
-    "members": keys("2", "down", "down"),
-    "mesh": keys("3"),
-    "card": keys("4"),
-    "chronicle": keys("2", "down", "down", "c"),
-    "proposals": keys("2", "p"),
-    "compose": compose,
-    "help": keys("question_mark"),
-    "light": keys("t"),
+@dataclass(frozen=True)
+class Scene:
+    """What is pressed, and on which mesh."""
+
+    play: Callable[[Pilot[None]], Awaitable[None]]
+    mesh: Callable[[], MemoryMesh] = lived_in_mesh
+    light: bool = False
+
+    async def run(self, pilot: Pilot[None]) -> None:
+        if self.light:
+            pilot.app.action_toggle_theme()
+        await self.play(pilot)
+
+
+SCENES: dict[str, Scene] = {
+    "rooms": Scene(keys()),
+    "forum": Scene(keys(), busy_mesh),
+    "forum-light": Scene(keys(), busy_mesh, light=True),
+    "hidden": Scene(keys("h"), busy_mesh),
+    "thread": Scene(keys("up", "up", "up", "v"), busy_mesh),
+    "post": Scene(keys("up", "up", "up", "up", "up", "enter"), busy_mesh),
+    "react": Scene(keys("plus"), busy_mesh),
+    "label": Scene(keys("l"), busy_mesh),
+    "author": Scene(keys("up", "m"), busy_mesh),
+    "charter": Scene(keys("C"), busy_mesh),
+    "charter-form": Scene(keys("C", "e"), busy_mesh),
+    "inbox": Scene(keys("5"), busy_mesh),
+    "search": Scene(keys("slash", *"layers"), busy_mesh),
+    "members": Scene(keys("2", "down", "down")),
+    "mesh": Scene(keys("3"), wide_mesh),
+    "card": Scene(keys("4")),
+    "chronicle": Scene(keys("2", "down", "down", "c")),
+    "proposals": Scene(keys("2", "p")),
+    "compose": Scene(compose),
+    "help": Scene(keys("question_mark")),
+    "light": Scene(keys("t")),
 }
+# The pictures of the README, by the file's name.
+README = {"tui": "forum", "tui-thread": "thread", "tui-mesh": "mesh"}
 
 
 async def shoot(scene: str, size: tuple[int, int]) -> str:
-    async with opened(lived_in_mesh(), size) as pilot:
-        await SCENES[scene](pilot)
+    async with opened(SCENES[scene].mesh(), size) as pilot:
+        await SCENES[scene].run(pilot)
         return without_fonts(pilot.app.export_screenshot(title="permesh"))
 
 
@@ -66,7 +97,8 @@ def without_fonts(svg: str) -> str:
 def main() -> None:
     folder = Path(sys.argv[-1])
     if "--all" not in sys.argv:
-        (folder / "tui.svg").write_text(asyncio.run(shoot("rooms", README_SIZE)))
+        for name, scene in README.items():
+            (folder / f"{name}.svg").write_text(asyncio.run(shoot(scene, README_SIZE)))
         return
     for scene in SCENES:
         for size in SIZES:

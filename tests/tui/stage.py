@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from typing import ParamSpec
 
 from textual.pilot import Pilot
+from textual.widgets import Input
 
+from permesh.tui import conversation, room_view, search_view
 from permesh.tui.app import PermeshApp
 from permesh.tui.draft_file import DraftFile
 from permesh.tui.feeding import GATHER_SECONDS
@@ -19,6 +21,9 @@ from permesh.tui.widgets.post_list import PostList
 
 from .memory_mesh import NOW, MemoryMesh
 
+room_view.READ_SECONDS = 0.02
+conversation.SAVE_SECONDS = 0.02
+search_view.TYPING_SECONDS = 0.02
 Given = ParamSpec("Given")
 QUICK = Backoff(first=0.01, most=0.02)
 TRIES = 150
@@ -82,11 +87,23 @@ async def settle(pilot: Pilot[None]) -> None:
     """Let workers, gathered events and drawings come to rest; the stream of events stays."""
     app = pilot.app
     await pilot.pause()
-    for field in app.screen.query(PostText):
-        field.cursor_blink = False
-    while app.main.gathering or any(worker.group in ASKING for worker in app.workers):
+    still_cursors(app)
+    while busy(app):
         await pilot.pause(GATHER_SECONDS / 5)
     await pilot.pause()
+    still_cursors(app)
+
+
+def busy(app: PermeshApp) -> bool:
+    """Whether something is under way: the daemon was not heard yet, or asked, or not drawn."""
+    unheard = app.model.status is None and app.model.problem is None
+    drawing = app.main.gathering or app.main.forum.view.reading is not None
+    return unheard or drawing or any(worker.group in ASKING for worker in app.workers)
+
+
+def still_cursors(app: PermeshApp) -> None:
+    for field in (*app.screen.query(PostText), *app.screen.query(Input)):
+        field.cursor_blink = False
 
 
 async def until(pilot: Pilot[None], happened: Callable[[], object]) -> None:

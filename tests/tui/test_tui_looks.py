@@ -17,16 +17,19 @@ NARROW, WIDE = SIZES
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_narrow(scene, snap_compare):
-    app = make_app(lived_in_mesh())
+    app = make_app(SCENES[scene].mesh())
 
-    assert snap_compare(app, terminal_size=NARROW, run_before=SCENES[scene])
+    assert snap_compare(app, terminal_size=NARROW, run_before=SCENES[scene].run)
 
 
-@pytest.mark.parametrize("scene", ["rooms", "mesh", "chronicle"])
+@pytest.mark.parametrize(
+    "scene",
+    ["rooms", "forum", "forum-light", "thread", "charter-form", "inbox", "mesh", "chronicle"],
+)
 def test_wide(scene, snap_compare):
-    app = make_app(lived_in_mesh())
+    app = make_app(SCENES[scene].mesh())
 
-    assert snap_compare(app, terminal_size=WIDE, run_before=SCENES[scene])
+    assert snap_compare(app, terminal_size=WIDE, run_before=SCENES[scene].run)
 
 
 def test_empty_mesh(snap_compare):

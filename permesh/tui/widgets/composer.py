@@ -79,11 +79,7 @@ class Composer(Vertical):
             self.text = text
 
     class Typed(Message):
-        """The text is another one now."""
-
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
+        """The text may be another one now."""
 
     may_be_empty = False  # a post that carries a file needs no words
 
@@ -131,7 +127,7 @@ class Composer(Vertical):
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         event.stop()
-        self.post_message(self.Typed(event.text_area.text))
+        self.post_message(self.Typed())
         count = len(event.text_area.text.encode(errors="replace"))
         if count > MAX_POST_BYTES:
             self.note(

@@ -8,6 +8,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
 from permesh.tui import mesh_text
+from permesh.tui.mesh_picture import picture
 from permesh.tui.model import MeshModel
 from permesh.tui.ports import Clock
 
@@ -21,6 +22,7 @@ class MeshView(VerticalScroll, can_focus=True):
         self._clock = clock
 
     def compose(self) -> ComposeResult:
+        yield _section("picture", "The mesh from here")
         yield _section("layers", "Layers served")
         with Horizontal(classes="columns"):
             yield _section("peers", "Connected members")
@@ -39,6 +41,9 @@ class MeshView(VerticalScroll, can_focus=True):
         dark = self.app.current_theme.dark
         width = max(30, self.scrollable_content_region.width - 6)
         sections = {
+            "picture": picture(
+                status, self._model.members, self._model.models, width, now_ms, dark
+            ),
             "layers": mesh_text.layers_section(self._model.models, width, now_ms, dark),
             "peers": mesh_text.peers_section(status.peers, now_ms, dark),
             "records": mesh_text.records_section(status, now_ms),

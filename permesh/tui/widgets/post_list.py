@@ -85,6 +85,7 @@ class PostList(RowList):
         self.has_older = False
         self.has_next = False
         self.can_write = False
+        self.in_thread = False  # whether a whole thread is what is shown
 
     @property
     def selected(self) -> Row | None:
@@ -206,6 +207,8 @@ class PostList(RowList):
         if row is None:
             return what not in ON_A_POST
         post = row.post
+        if what == "thread":
+            return not self.in_thread
         if what == "edit":
             return post.author == self.own and not post.removed
         if what == "remove":
