@@ -243,7 +243,7 @@ class Batch:
         if not removed:
             found = self._cursor.execute(
                 "SELECT id, created_ms, count(*) OVER () FROM forum_edits"
-                " WHERE post = ? AND author = ? AND room = ? AND hidden = ''"
+                " WHERE post = ? AND author = ? AND +room = ? AND hidden = ''"
                 " ORDER BY seq DESC, id LIMIT 1",
                 (post, author, room),
             ).fetchone()

@@ -70,7 +70,7 @@ def find_post(connection: sqlite3.Connection, reference: str) -> bytes:
 def find_parent(connection: sqlite3.Connection, room: bytes, reference: str) -> bytes:
     """A post that may be answered in that room; raises ``post.unknown_parent``,
     ``post.ambiguous``."""
-    found = _find_posts(connection, reference, " AND room = ? AND hidden = ''", (room,))
+    found = _find_posts(connection, reference, " AND +room = ? AND +hidden = ''", (room,))
     if not found:
         raise NotFound(
             "post.unknown_parent",

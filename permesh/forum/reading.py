@@ -98,7 +98,7 @@ class Reading:
                 "SELECT id, created_ms FROM forum_posts WHERE id = ?1 AND NOT removed"
                 " UNION ALL SELECT * FROM (SELECT e.id, e.created_ms FROM forum_edits AS e"
                 "  JOIN forum_posts AS p ON p.id = e.post AND p.author = e.author"
-                "  AND p.room = e.room AND NOT p.removed"
+                "  AND p.room = +e.room AND NOT p.removed"
                 "  WHERE e.post = ?1 AND e.hidden = '' ORDER BY e.seq)",
                 (found,),
             ).fetchall()

@@ -76,7 +76,7 @@ class Shapes:
         replies = dict(
             connection.execute(
                 "SELECT p.id, count(*) FROM forum_posts AS p JOIN forum_posts AS o"
-                " ON o.reply_to = p.id AND o.room = p.room AND o.hidden = ''"
+                " ON o.reply_to = p.id AND +o.room = p.room AND +o.hidden = ''"
                 f" WHERE p.id {of_these} GROUP BY p.id",
                 tuple(posts),
             )

@@ -265,7 +265,7 @@ class Sight:
         most = by.charter.posts_per_hour if table == verdicts.POSTS else 0
         if not broken and most:
             (number,) = self.connection.execute(
-                "SELECT count(*) FROM forum_posts WHERE author = ? AND span = ? AND room = ?"
+                "SELECT count(*) FROM forum_posts WHERE author = ? AND span = ? AND +room = ?"
                 " AND hidden = ''",
                 (self.me, span, room),
             ).fetchone()

@@ -9,6 +9,9 @@ it is the same for every member (what depends on who looks is decided on reading
 edits, ``charter`` is the version that they name and ``judged`` the one by which they are judged,
 NULL as long as the room is not here; ``breach`` is the rule that each breaks by itself,
 ``per_hour`` the limit of posts that it is under, and ``rule`` what it is hidden by.
+
+Queries write ``+room`` where SQLite, which counts nothing here, would take an index by the room,
+and go through all of it for one post.
 """
 
 from __future__ import annotations

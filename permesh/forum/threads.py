@@ -54,7 +54,7 @@ def join_replies(cursor: sqlite3.Cursor, identity: bytes, room: bytes, thread: b
         for parent in level:
             rows = cursor.execute(
                 "UPDATE forum_posts SET thread = ?"
-                " WHERE reply_to = ? AND room = ? AND thread IS NULL RETURNING id",
+                " WHERE reply_to = ? AND +room = ? AND +thread IS NULL RETURNING id",
                 (thread, parent, room),
             ).fetchall()
             following += [row[0] for row in rows]
@@ -69,7 +69,7 @@ def leave_replies(cursor: sqlite3.Cursor, gone: Iterable[bytes]) -> None:
         for parent in level:
             rows = cursor.execute(
                 "UPDATE forum_posts SET thread = NULL"
-                " WHERE reply_to = ? AND thread IS NOT NULL RETURNING id",
+                " WHERE reply_to = ? AND +thread IS NOT NULL RETURNING id",
                 (parent,),
             ).fetchall()
             following += [row[0] for row in rows]
@@ -117,10 +117,10 @@ def ordered(connection: sqlite3.Connection, post: bytes) -> list[tuple[bytes, in
     else:
         rows = connection.execute(
             "WITH RECURSIVE thread (created_ms, id, reply_to) AS ("
-            " SELECT created_ms, id, reply_to FROM forum_posts WHERE reply_to = ?1 AND room = ?2"
+            " SELECT created_ms, id, reply_to FROM forum_posts WHERE reply_to = ?1 AND +room = ?2"
             " UNION ALL"
             " SELECT p.created_ms, p.id, p.reply_to FROM forum_posts AS p, thread"
-            " WHERE p.reply_to = thread.id AND p.room = ?2 LIMIT ?3)"
+            " WHERE p.reply_to = thread.id AND +p.room = ?2 LIMIT ?3)"
             " SELECT created_ms, id, reply_to FROM thread ORDER BY created_ms, id",
             (_missing_first(connection, post, {}), room, MAX_THREAD),
         ).fetchall()

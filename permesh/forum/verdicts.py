@@ -111,7 +111,7 @@ def judge_again(
             ).fetchall()
             for named in change.named:
                 rows += cursor.execute(
-                    f"SELECT id FROM {table} WHERE charter = ? AND room = ? AND created_ms < ?",
+                    f"SELECT id FROM {table} WHERE charter = ? AND +room = ? AND +created_ms < ?",
                     (named, change.room, change.since_ms),
                 ).fetchall()
             for (identity,) in rows:
@@ -293,7 +293,7 @@ class _InRooms:
         if room not in self._before:
             (self._before[room],) = self._cursor.execute(
                 "SELECT count(*) FROM forum_posts WHERE author = ? AND span = ?"
-                " AND (seq, id) < (?, ?) AND room = ? AND hidden = ''",
+                " AND (seq, id) < (?, ?) AND +room = ? AND +hidden = ''",
                 (*self._place, room),
             ).fetchone()
         return self._before[room] + self.passed[room]
