@@ -30,11 +30,22 @@ class DraftFile:
         original: str
         typed_ms: int
 
+        @property
+        def place(self) -> tuple[str, str | None, str | None]:
+            return self.room, self.reply_to, self.edits
+
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._written: list[DraftFile.Held] | None = None
+        self._written: list[DraftFile.Held] = []
+        self._own: set[tuple[str, str | None, str | None]] = set()  # places that were written here
 
     def read(self) -> list[Held]:
+        """What is kept; from now on it is this app's to take away."""
+        self._written = self._read()
+        self._own.update(held.place for held in self._written)
+        return self._written
+
+    def _read(self) -> list[Held]:
         if self._path is None:
             return []
         try:
@@ -43,27 +54,34 @@ class DraftFile:
         except (OSError, ValueError, RecursionError):
             return []
         entries = held if isinstance(held, list) else []
-        self._written = [one for entry in entries[:MAX_DRAFTS] if (one := _held(entry))]
-        return self._written
+        return [one for entry in entries[:MAX_DRAFTS] if (one := _held(entry))]
 
     def write(self, drafts: Sequence[Held]) -> None:
-        """Write the file, whole or not at all; it is gone while there is nothing to keep."""
+        """Write the file, whole or not at all; it is gone while there is nothing to keep.
+
+        What another app on the same daemon keeps there stays.
+        """
         drafts = list(drafts[:MAX_DRAFTS])
-        if self._path is None or drafts == (self._written or []):
+        if self._path is None or drafts == self._written:
             return
+        self._own.update(held.place for held in drafts)
+        others = [held for held in self._read() if held.place not in self._own]
         try:
-            if not drafts:
-                self._path.unlink(missing_ok=True)
-            else:
-                handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".tui-drafts-")
-                with os.fdopen(handle, "w") as file:
-                    json.dump([asdict(draft) for draft in drafts], file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(self._path)
+            self._replace(self._path, [*drafts, *others][:MAX_DRAFTS])
         except OSError:
             return
         self._written = drafts
+
+    def _replace(self, path: Path, drafts: Sequence[Held]) -> None:
+        if not drafts:
+            path.unlink(missing_ok=True)
+            return
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tui-drafts-")  # 0600
+        with os.fdopen(handle, "w") as file:
+            json.dump([asdict(draft) for draft in drafts], file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
 
 
 def _held(entry: object) -> DraftFile.Held | None:

@@ -94,6 +94,8 @@ class MainScreen(Feeding):
             self.forum.live_post(post)
         if Part.ROOMS in changed:
             self.forum.rooms_changed()
+        if Part.MEMBERS in changed:
+            self.forum.view.query_one(PostList).look_alike(self.model.lookalikes)
         if live:
             self.forum.view.posts_changed()
             for thread in self._threads():

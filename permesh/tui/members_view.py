@@ -47,7 +47,10 @@ class MembersView(Horizontal):
     def members_changed(self) -> None:
         own = self._model.status.agent if self._model.status else ""
         self.query_one(MemberList).show_members(
-            self._model.sorted_members(), own, may_admit=self._model.is_registrar
+            self._model.sorted_members(),
+            own,
+            may_admit=self._model.is_registrar,
+            lookalikes=self._model.lookalikes,
         )
         self.show_card()
 

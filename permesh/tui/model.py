@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from permesh.errors import PermeshError
 from permesh.schema import Lagged, LocalModel, Member, Post, Room, Snapshot, Span, Status
 
+from .names import lookalikes
+
 MAX_ROOMS = 1_000  # shown; a mesh may hold more
 MAX_MEMBERS = 2_000
 MAX_KNOWN_POSTS = 4_096  # ids remembered, so that a post told twice counts once
@@ -49,6 +51,7 @@ class MeshModel:
     problem: PermeshError | None = None
     inbox_unread: int = 0
     stale_rooms: set[str] = field(default_factory=set)  # whose counts are guesses since a post
+    _lookalikes: dict[str, str] | None = None
     _known_posts: dict[str, None] = field(default_factory=dict)
 
     def apply(self, data: BaseModel) -> Part:
@@ -90,6 +93,7 @@ class MeshModel:
         for member in members:
             if member.agent in self.members or len(self.members) < MAX_MEMBERS:
                 self.members[member.agent] = member
+        self._lookalikes = None
 
     def _post(self, post: Post) -> Part:
         room = self.rooms.get(post.room)
@@ -125,6 +129,13 @@ class MeshModel:
     def lost(self, problem: PermeshError) -> Part:
         self.online, self.problem = False, problem
         return Part.LINK
+
+    @property
+    def lookalikes(self) -> dict[str, str]:
+        """Agents whose names look like another member's, with that name."""
+        if self._lookalikes is None:
+            self._lookalikes = lookalikes(self.members.values())
+        return self._lookalikes
 
     @property
     def unread(self) -> int:

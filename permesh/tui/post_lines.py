@@ -6,8 +6,8 @@ another member: each part is cleaned and bounded, and none of it is markup.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from textual.content import Content
 
@@ -37,6 +37,7 @@ class Drawing:
     now_ms: int
     dark: bool
     own: str
+    lookalikes: Mapping[str, str] = field(default_factory=dict)  # agent: whose name
 
 
 def name_of(post: Post) -> str:
@@ -69,6 +70,7 @@ def _header(row: Row, width: int, drawing: Drawing) -> Content:
     when = ago(post.created_ms, drawing.now_ms)
     parts: list[tuple[str, str]] = [
         ("• ", "$accent") if post.unread else ("", ""),
+        ("≈", "bold $warning") if post.author in drawing.lookalikes else ("", ""),
         (name_of(post), FAINT if post.hidden else f"bold {colour}"),
         (f"  {clean_line(cut(post.author_number, 16))}", FAINT),
     ]
@@ -91,6 +93,9 @@ def hidden_words(post: Post, own: str) -> str:
 
 def _above(post: Post, width: int, drawing: Drawing) -> list[Content]:
     lines: list[Content] = []
+    if alike := drawing.lookalikes.get(post.author):
+        words = f"≈ not {clean_line(cut(alike, MAX_NAME))}: the name only looks like it"
+        lines.append(Content.styled(words, "$warning 80%").truncate(width, ellipsis=True))
     if post.hidden:
         style = "$warning" if post.author == drawing.own else "$foreground 45%"
         words = hidden_words(post, drawing.own)

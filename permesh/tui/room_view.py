@@ -139,6 +139,7 @@ class RoomView(Conversation):
     def _show_posts(self) -> None:
         posts, window, room = self.query_one(PostList), self.window, self.room
         posts.own, posts.can_write = self.model.own, room is not None
+        posts.look_alike(self.model.lookalikes)
         if window is None or room is None:
             posts.say_when_empty(FIRST_ROOM if self.model.status else "Waiting for the daemon…")
             return

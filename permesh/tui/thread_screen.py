@@ -108,6 +108,7 @@ class ThreadView(Conversation):
     def _show(self, *, follow: bool) -> None:
         posts, pages = self.query_one(PostList), self._pages
         posts.own = self.model.own
+        posts.look_alike(self.model.lookalikes)
         posts.show_rows(pages.rows(), has_next=pages.more, follow=follow)
         if self._wanted is not None and self._wanted.id in pages.posts:
             posts.select(self._wanted.id)

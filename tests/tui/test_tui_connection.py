@@ -10,7 +10,7 @@ from permesh.tui.widgets.composer import Composer
 from permesh.tui.widgets.top_bar import Banner
 
 from .lived_in import lived_in_mesh
-from .memory_mesh import MemoryMesh
+from .memory_mesh import NOW, MemoryMesh
 from .stage import opened, played, settle, shown, texts, until, write
 
 
@@ -134,3 +134,38 @@ async def test_a_broken_stream_is_told_and_taken_up_again():
 
     assert {problem.code for problem in lost} == {"daemon.gone"}
     assert "reset by peer" in str(lost[0])
+
+
+@played
+async def test_after_a_break_events_go_on_where_they_broke_off():
+    mesh = lived_in_mesh()
+    room = room_named(mesh, "inference")
+    async with opened(mesh) as pilot:
+        await pilot.press("g")  # further up
+        await settle(pilot)
+        place = shown(pilot).splitlines()[4]
+        mesh.stop()
+        await until(pilot, lambda: "Trying again by itself" in shown(pilot))
+        for at in range(80):  # more than a page: asking for the newest would lose the place
+            mesh.add_post(room, "beryl", f"missed {at}", None, NOW + at)
+        mesh.calls.clear()
+        mesh.up = True
+        await until(pilot, lambda: "missed 79" in texts(pilot))
+        await settle(pilot)
+        assert [call for call in mesh.calls if call.startswith("posts inference")] == []
+        assert any(call.startswith("events ") for call in mesh.calls)
+        assert len(texts(pilot)) == 85
+        assert place in shown(pilot)
+
+
+@played
+async def test_a_cursor_of_another_database_begins_again_without_one():
+    mesh = lived_in_mesh()
+    async with opened(mesh) as pilot:
+        mesh.stop()
+        await until(pilot, lambda: "Trying again by itself" in shown(pilot))
+        mesh.add_post(room_named(mesh, "inference"), "beryl", "from before the restore")
+        mesh.forget_cursors = True
+        mesh.up = True
+        await until(pilot, lambda: "from before the restore" in texts(pilot))
+        assert mesh.calls.count("events") >= 2

@@ -267,3 +267,18 @@ def test_the_file_is_gone_when_there_is_nothing_to_keep(tmp_path):
     assert json.loads(path.read_text())[0]["text"] == "text"
     file.write([])
     assert not path.exists()
+
+
+def test_two_apps_on_one_daemon_keep_their_drafts_apart(tmp_path):
+    path = tmp_path / "drafts.json"
+    one, other = DraftFile(path), DraftFile(path)
+    one.write([DraftFile.Held("r", None, None, "from the terminal", "", 1)])
+    other.write([DraftFile.Held("r", "p", None, "from the browser", "", 2)])
+
+    assert {held.text for held in DraftFile(path).read()} == {
+        "from the terminal", "from the browser",
+    }  # fmt: skip
+    one.write([])
+    assert [held.text for held in DraftFile(path).read()] == ["from the browser"]
+    other.write([])
+    assert not path.exists()

@@ -185,6 +185,16 @@ def test_what_is_said_about_a_post():
     assert drawn(folded=alike)[-1] == "▸ 2 alike by coral · x shows them"
 
 
+def test_a_name_that_looks_like_another_members_is_told():
+    row = Row(post(author_name="bery1"), 0, "", True)
+    drawing = Drawing(NOW, True, "0x9", {"0x1": "beryl"})
+    header, warning, text = [line.plain for line in draw_post(row, 70, drawing)]
+
+    assert header.startswith("≈bery1  AGT-0002")
+    assert warning == "≈ not beryl: the name only looks like it"
+    assert text == "hello"
+
+
 def test_files_say_whether_they_are_here_and_nothing_else_acts():
     files = [
         Attachment(hash="ab" * 32, name="map.png", type="image/png", bytes=2048, here=True),

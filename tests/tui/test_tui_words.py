@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
+from permesh.tui.help import KEY_HELP
 from permesh.tui.layers import bar, cells_for, edges, gaps, ruler
+from permesh.tui.names import lookalikes
+from permesh.tui.widgets.post_list import PostList
 from permesh.tui.words import (
     DARK_COLOURS,
     DAY,
@@ -24,7 +27,7 @@ from permesh.tui.words import (
     size,
 )
 
-from .memory_mesh import NOW
+from .memory_mesh import NOW, MemoryMesh
 
 
 @pytest.mark.parametrize(
@@ -166,3 +169,28 @@ def test_ruler_stands_over_its_bar():
 )
 def test_gaps(spans, missing):
     assert gaps(spans, 30) == missing
+
+
+def test_names_that_look_alike_are_found_and_the_older_one_is_not_blamed():
+    mesh = MemoryMesh()
+    for number, name in enumerate(("atlas", "at1as", "modern", "modem", "beryl", "\uff41tlas"), 1):
+        mesh.add_member(name, f"AGT-{number:04}")
+    mesh.add_member("bery1", "", "pending")
+
+    found = lookalikes(mesh.member_list.values())
+
+    assert {mesh.member_list[agent].name: name for agent, name in found.items()} == {
+        "at1as": "atlas", "\uff41tlas": "atlas", "modem": "modern", "bery1": "beryl",
+    }  # fmt: skip
+
+
+def test_help_names_every_key_of_a_post():
+    told = {key for heading, keys in KEY_HELP if heading == "Posts" for key, _ in keys}
+    told = {key for entry in told for key in entry.split()}
+    keys = {
+        {"plus": "+"}.get(binding.key, binding.key)
+        for binding in PostList.BINDINGS
+        if binding.action.startswith("want") and "hidden" not in binding.action
+    }
+
+    assert keys <= told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -46,10 +46,20 @@ class MemberList(RowList):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, empty=EMPTY)
         self._members: dict[str, Member] = {}
+        self._lookalikes: Collection[str] = ()
         self._own = ""
         self._may_admit = False
 
-    def show_members(self, members: Sequence[Member], own: str, *, may_admit: bool) -> None:
+    def show_members(
+        self,
+        members: Sequence[Member],
+        own: str,
+        *,
+        may_admit: bool,
+        lookalikes: Collection[str] = (),
+    ) -> None:
+        """``lookalikes``: agents whose names look like another member's."""
+        self._lookalikes = lookalikes
         self._members = {member.agent: member for member in members}
         self._own, self._may_admit = own, may_admit
         self.show_keys([member.agent for member in members])
@@ -73,6 +83,7 @@ class MemberList(RowList):
         colour = f"bold {colour_of(member.agent, self.app.current_theme.dark)}"
         name = Content.assemble(
             mark,
+            ("≈" if member.agent in self._lookalikes else "", "bold $warning"),
             (clean_line(member.name) or "?", NAME_STYLES.get(member.state, colour)),
             ("  you" if own else "", "$foreground 50%"),
         )

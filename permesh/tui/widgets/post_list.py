@@ -8,7 +8,7 @@ of the others the height is known.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -82,6 +82,7 @@ class PostList(RowList):
         self._drawn: dict[str, tuple[Row, int, list[Content]]] = {}
         self._top_text = ""
         self.own = ""  # this member's agent
+        self.lookalikes: Mapping[str, str] = {}  # by agent: whose name it looks like
         self.has_older = False
         self.has_next = False
         self.can_write = False
@@ -168,6 +169,13 @@ class PostList(RowList):
             return 2
         return self._height(row, min(width, MAX_WIDTH)) + self._ends_thread(index)
 
+    def look_alike(self, lookalikes: Mapping[str, str]) -> None:
+        """Say whose names look like others'; what is drawn may have another height then."""
+        if lookalikes != self.lookalikes:
+            self.lookalikes = dict(lookalikes)
+            self._heights.clear()
+            self.refresh_rows()
+
     def _height(self, row: Row, width: int) -> int:
         held = self._heights.get(row.post.id)
         if held is not None and held[1] == width and _same(held[0], row):
@@ -180,7 +188,7 @@ class PostList(RowList):
         held = self._drawn.get(row.post.id)
         if held is not None and held[1] == width and _same(held[0], row):
             return held[2]
-        drawing = Drawing(self._clock(), self.app.current_theme.dark, self.own)
+        drawing = Drawing(self._clock(), self.app.current_theme.dark, self.own, self.lookalikes)
         lines = draw_post(row, max(12, width - 2 * row.depth), drawing)
         while len(self._drawn) >= MAX_DRAWN:
             del self._drawn[next(iter(self._drawn))]
