@@ -161,10 +161,16 @@ class SpaceIndex:
 
     def contents(self, space: bytes, parts: Sequence[Part], limit: int) -> list[Content]:
         """What is in each part; no more than ``limit`` ids in all."""
-        contents: list[Content] = []
-        for part in parts:
-            contents.append(self.tree(space, part.day).content(part, limit))
-            limit -= len(contents[-1]) if part.listed else 0
+        contents: list[Content] = [()] * len(parts)
+        # Day by day, whatever order they are asked in: else two large days in turn would be read
+        # anew for each part of one question.
+        for number in sorted(range(len(parts)), key=lambda number: parts[number].day):
+            part = parts[number]
+            contents[number] = self.tree(space, part.day).content(part, limit)
+        for number, part in enumerate(parts):
+            if part.listed:
+                contents[number] = contents[number][:limit]
+                limit -= len(contents[number])
         return contents
 
     def heads(self, space: bytes, limit: int) -> list[tuple[bytes, int]] | None:

@@ -7,6 +7,7 @@ does not run backwards.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from permesh.records import MAX_RECORD_BYTES
@@ -57,6 +58,14 @@ RATE_KEYS = 4096
 # What is over waits at the peer that has it, so a flood of rooms fills no disk in a hurry.
 COMMONS_BURST = 4096
 COMMONS_PER_SECOND = 1024 / 86_400
+# The same of identity but for what registrars alone may write: who is a member signs a credential
+# every three days, and passes on what others say of themselves.
+# What is over is not asked for again for so long, as far as it is remembered.
+PUT_OFF_S = 3_600.0
+PUT_OFF_RECORDS = 65_536
+# Of records that everybody holds, so many are taken from a peer in one session for nothing.
+VAIN_RECORDS = 4096
+CLAIM_S = 30.0  # for which one session keeps others from fetching the same
 
 # -- offers
 OFFERS = 64
@@ -106,6 +115,25 @@ class TokenBucket:
             return False
         self._tokens -= number
         return True
+
+
+class PutOff:
+    """Ids of records that are not to be asked for before `PUT_OFF_S` have passed; the last ones."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[bytes, int] = OrderedDict()
+
+    def add(self, identity: bytes, now_ms: int) -> None:
+        self._until.pop(identity, None)
+        self._until[identity] = now_ms + int(PUT_OFF_S * 1000)
+        if len(self._until) > PUT_OFF_RECORDS:
+            self._until.popitem(last=False)
+
+    def wanted(self, ids: Sequence[bytes], now_ms: int) -> list[bytes]:
+        """Those that may be asked for."""
+        while self._until and next(iter(self._until.values())) <= now_ms:
+            self._until.popitem(last=False)
+        return [item for item in ids if item not in self._until]
 
 
 class Rates(Generic[_K]):

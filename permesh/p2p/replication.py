@@ -17,6 +17,7 @@ import trio
 
 from permesh.errors import PermeshError, Refused
 from permesh.events import EventBus, MembersChanged, RecordsSaved
+from permesh.identity.roster import REGISTRARS_OWN
 from permesh.records import Record
 from permesh.removal import NO_REMOVALS, Removals
 from permesh.spaces import SPACE_COMMONS, SPACE_IDENTITY, day_of, space_of
@@ -90,12 +91,14 @@ class Replication:
         self._rooms: Mapping[bytes, int] = {}
         self._rooms_since: dict[bytes, int] = {}  # when each was first followed, of this run
         self._intake = Intake(roster, check_format, removals)
+        self._put_off = limits.PutOff()
         self._sessions = Sessions(
             store,
             swarm,
             author=author,
             spaces=self._spaces,
             take_in=self._take_in_wires,
+            wanted=lambda ids: self._put_off.wanted(ids, _tick()),
             offers=self._own_offers,
             on_offer=on_offer,
             fault=fault,
@@ -113,7 +116,7 @@ class Replication:
         self._authors: limits.Rates[bytes] = limits.Rates(
             limits.AUTHOR_BURST, limits.AUTHOR_PER_SECOND
         )
-        self._commoners: limits.Rates[bytes] = limits.Rates(
+        self._commoners: limits.Rates[tuple[bytes, bytes]] = limits.Rates(
             limits.COMMONS_BURST, limits.COMMONS_PER_SECOND
         )
         self._inbox, self._arrived = trio.open_memory_channel[tuple[str, bytes]](
@@ -292,10 +295,14 @@ class Replication:
         return kept + await self._keep([item for item in rooms if self._holds(item[1])], fault)
 
     def _in_time(self, record: Record) -> bool:
-        """Whether its author has not filled the commons faster than anybody needs to."""
-        if _space(record) != SPACE_COMMONS:
+        """Whether its author has not filled what everybody holds faster than anybody needs to."""
+        space, header = _space(record), record.header
+        if space not in (SPACE_IDENTITY, SPACE_COMMONS) or header.kind in REGISTRARS_OWN:
             return True
-        return self._commoners.take(record.header.author, _tick())
+        if self._commoners.take((space, header.author), _tick()):
+            return True
+        self._put_off.add(record.id, _tick())
+        return False
 
     def _holds(self, record: Record) -> bool:
         """Whether this member keeps records of that room and that day."""

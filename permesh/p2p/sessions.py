@@ -47,7 +47,8 @@ class Opener(Protocol):
 
 class Sessions:
     """``spaces`` gives what this member holds, each space with the day from which on it does;
-    ``take_in(peer_id, wires)`` checks and keeps records and returns how many were new; ``pinned``
+    ``take_in(peer_id, wires)`` checks and keeps records and returns how many were new; ``wanted``
+    says which of those that lack are to be asked for; ``pinned``
     gives the ids of a room that are to stay, however old."""
 
     def __init__(
@@ -58,6 +59,7 @@ class Sessions:
         author: bytes,
         spaces: Callable[[], Mapping[bytes, int]],
         take_in: Callable[[str, Sequence[Any]], Awaitable[int]],
+        wanted: Callable[[Sequence[bytes]], Sequence[bytes]] = lambda ids: ids,
         offers: Callable[[], list[bytes]],
         on_offer: Callable[[str, bytes], None],
         fault: Callable[[str, str], None],
@@ -70,6 +72,7 @@ class Sessions:
         self._author = author
         self._spaces = spaces
         self._take_in = take_in
+        self._wanted = wanted
         self._offers = offers
         self._on_offer = on_offer
         self._fault = fault
@@ -80,7 +83,8 @@ class Sessions:
             limits.QUESTION_BURST, limits.QUESTIONS_PER_SECOND
         )
         self._inbound: Counter[str] = Counter()
-        self._fetching: set[bytes] = set()  # wanted from some peer right now
+        # Wanted from some peer right now, and until when others leave it to that one.
+        self._fetching: dict[bytes, float] = {}
 
     async def ask(self, peer_id: str) -> Outcome:
         """Pull from a peer, and give it what it lacks."""
@@ -195,6 +199,7 @@ class _Session:
         self._peer_id = peer_id
         self._stream = stream
         self._claimed: set[bytes] = set()
+        self._asked = 0  # of what everybody holds
         self._aside = aside
         self._in_room = False
         self._takings = trio.CapacityLimiter(limits.TAKEN_ASIDE)
@@ -219,7 +224,7 @@ class _Session:
                     await self._do(machine, actions.pop(0))
                 actions += await self._do(machine, action)
         finally:
-            self._shared._fetching -= self._claimed
+            self._release()
 
     async def _do(self, machine: _Machine, action: sync.Action) -> list[sync.Action]:
         if not isinstance(action, sync.Send | sync.TakeIn | sync.Offers):
@@ -304,15 +309,26 @@ class _Session:
     async def _claim(self, space: bytes, ids: Sequence[bytes]) -> list[bytes]:
         """Those that are missing and that no other session is fetching."""
         self._in_room = space not in (SPACE_IDENTITY, SPACE_COMMONS)
-        fetching = self._shared._fetching
-        fetching -= self._claimed
-        missing: list[bytes] = []
+        self._release()
+        missing: Sequence[bytes] = []
         if space in self._shared._spaces():
-            missing = await self._store.scan(Store.missing, ids)
-        self._claimed = set(missing) - fetching
-        fetching |= self._claimed
-        self.left = self.left or len(self._claimed) < len(missing)
-        return [item for item in missing if item in self._claimed]
+            missing = self._shared._wanted(await self._store.scan(Store.missing, ids))
+        if not self._in_room:
+            if self._asked - self.took > limits.VAIN_RECORDS:
+                return []
+            self._asked += len(missing)
+        fetching, now = self._shared._fetching, trio.current_time()
+        found = [item for item in missing if fetching.get(item, now) <= now]
+        self._claimed = set(found)
+        # Who lists records and then gives one now and then keeps nobody else from giving them.
+        fetching.update(dict.fromkeys(found, now + limits.CLAIM_S))
+        self.left = self.left or len(found) < len(missing)
+        return found
+
+    def _release(self) -> None:
+        for item in self._claimed:
+            self._shared._fetching.pop(item, None)
+        self._claimed = set()
 
 
 def _held(
