@@ -190,12 +190,14 @@ def in_force(connection: Connection, room: bytes) -> Version:
     return load(connection, row[0])
 
 
-def counting(connection: Connection, room: bytes) -> list[tuple[bytes, bytes, int, int]]:
-    """Ids, authors, dates and versions of all that count, newest first."""
+def counting(
+    connection: Connection, room: bytes, limit: int
+) -> list[tuple[bytes, bytes, int, int]]:
+    """Ids, authors, dates and versions of those that count, newest first."""
     return connection.execute(
         "SELECT id, author, created_ms, version FROM forum_charters WHERE room = ? AND counts"
-        " ORDER BY version DESC, id",
-        (room,),
+        " ORDER BY version DESC, id LIMIT ?",
+        (room, limit),
     ).fetchall()
 
 

@@ -20,6 +20,9 @@ from .sight import Sight
 
 _T = TypeVar("_T")
 
+# Of a post's texts and of a room's charters: a hundred of the longest are three megabytes.
+MAX_VERSIONS = 100
+
 
 class Reading:
     def __init__(self, store: AsyncStore, reader: Reader) -> None:
@@ -43,11 +46,11 @@ class Reading:
         )
 
     async def charters(self, room: str) -> schema.Charters:
-        """Those that count, newest first."""
+        """Those that count, newest first; the newest `MAX_VERSIONS`."""
 
         def look(sight: Sight) -> schema.Charters:
             found = finding.find_room(sight.connection, room)
-            versions = charters.counting(sight.connection, found)
+            versions = charters.counting(sight.connection, found, MAX_VERSIONS)
             return schema.Charters(
                 items=[self._reader.charter(sight, found, version[0]) for version in versions]
             )
@@ -90,17 +93,19 @@ class Reading:
         )
 
     async def versions(self, post: str) -> schema.Versions:
-        """What it said, oldest first; of a removed one nothing."""
+        """What it said, oldest first; of a removed one nothing. Of very many edits the last
+        `MAX_VERSIONS`."""
 
         def look(sight: Sight) -> schema.Versions:
             found = finding.find_post(sight.connection, post)
             rows = sight.connection.execute(
                 "SELECT id, created_ms FROM forum_posts WHERE id = ?1 AND NOT removed"
-                " UNION ALL SELECT * FROM (SELECT e.id, e.created_ms FROM forum_edits AS e"
+                " UNION ALL SELECT id, created_ms FROM ("
+                "  SELECT e.id, e.created_ms, e.seq FROM forum_edits AS e"
                 "  JOIN forum_posts AS p ON p.id = e.post AND p.author = e.author"
                 "  AND p.room = +e.room AND NOT p.removed"
-                "  WHERE e.post = ?1 AND e.hidden = '' ORDER BY e.seq)",
-                (found,),
+                "  WHERE e.post = ?1 AND e.hidden = '' ORDER BY e.seq DESC LIMIT ?2)",
+                (found, MAX_VERSIONS),
             ).fetchall()
             return schema.Versions(
                 items=[
@@ -109,7 +114,7 @@ class Reading:
                         created_ms=created_ms,
                         text=read_current(sight.connection, identity).text,
                     )
-                    for identity, created_ms in rows
+                    for identity, created_ms in [*rows[:1], *reversed(rows[1:])]
                 ]
             )
 

@@ -121,21 +121,23 @@ def judge_again(
 def judge_one(
     cursor: sqlite3.Cursor, table: str, identity: bytes, cache: Cache, touched: Touched
 ) -> None:
-    room, author, seq, span, created_ms, named, judged, was, text_bytes, file_bytes = (
+    room, author, seq, span, created_ms, named, judged, *was, text_bytes, file_bytes = (
         cursor.execute(
-            "SELECT room, author, seq, span, created_ms, charter, judged, breach, text_bytes,"
-            f" file_bytes FROM {table} WHERE id = ?",
+            "SELECT room, author, seq, span, created_ms, charter, judged, breach, per_hour,"
+            f" text_bytes, file_bytes FROM {table} WHERE id = ?",
             (identity,),
         ).fetchone()
     )
     by = judge(cursor, room, named, created_ms)
     charter = cache.get(by).charter if by else Charter("")
     breaks = breach(charter, author, text_bytes, file_bytes)
-    if (by, breaks) != (judged, was):
+    now = [breaks, charter.posts_per_hour if table == POSTS else 0]
+    if by != judged or now != was:
         cursor.execute(
             f"UPDATE {table} SET judged = ?, breach = ?, per_hour = ? WHERE id = ?",
-            (by, breaks, charter.posts_per_hour if table == POSTS else 0, identity),
+            (by, *now, identity),
         )
+    if now != was:  # a version that says the same of it changes no verdict
         touched.add(table, author, span, seq, identity)
 
 

@@ -76,7 +76,7 @@ class Charter(BaseModel):
 
 
 class Charters(BaseModel):
-    """All versions, newest first."""
+    """Versions, newest first, a hundred at most."""
 
     items: list[Charter]
 
@@ -271,7 +271,7 @@ class Version(BaseModel):
 
 
 class Versions(BaseModel):
-    """What a post said, oldest first."""
+    """What a post said, oldest first; of very many edits the last hundred."""
 
     items: list[Version]
 

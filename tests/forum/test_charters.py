@@ -34,7 +34,7 @@ def in_force(store: Store, room: Record) -> bytes:
 
 
 def counting(store: Store, room: Record) -> list[int]:
-    return [row[3] for row in charters.counting(store.connection, room.id)]
+    return [row[3] for row in charters.counting(store.connection, room.id, 100)]
 
 
 def judged(store: Store, post: Record) -> tuple[int, str, str]:
