@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .display import clean_line
 
-MAX_NAME = 120  # characters
+# In UTF-8: file systems take 255, and a number may be added.
+MAX_NAME = 200  # bytes
 MAX_ENDING = 12
 _NUMBERED = 1_000  # how often a name may be there already
 
@@ -26,9 +27,13 @@ def safe_name(name: str, file_hash: str) -> str:
     plain = _ODD.sub("_", clean_line(last)).strip(" ._-")
     stem, dot, ending = plain.rpartition(".")
     if dot and len(ending) <= MAX_ENDING:
-        plain = f"{stem[: MAX_NAME - len(ending) - 1]}.{ending}"
-    plain = plain[:MAX_NAME]
+        plain = f"{_cut(stem, MAX_NAME - len(ending.encode()) - 1)}.{ending}"
+    plain = _cut(plain, MAX_NAME)
     return plain if plain and not _DEVICE.fullmatch(plain) else f"file-{file_hash[:12]}"
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore")
 
 
 def open_new(path: Path) -> int:
