@@ -95,6 +95,8 @@ class Store:
         self._database = Database(path, read_only=read_only)
         self._projections = tuple(projections)
         self._removals = removals
+        # Of the batch that is being saved: from which space and day, and how many bytes.
+        self._taken_away: list[tuple[tuple[bytes, int], int]] = []
         self._any_removals = False  # while a save runs
         self.spaces = SpaceIndex(self._database)
         if not read_only:
@@ -367,6 +369,7 @@ class Store:
         self, cursor: sqlite3.Cursor, records: Iterable[Record], now_ms: int
     ) -> list[Record]:
         new: list[Record] = []
+        self._taken_away.clear()
         self._any_removals = bool(cursor.execute("SELECT 1 FROM removals LIMIT 1").fetchone())
         for record in records:
             if record.removal is not None:
@@ -376,6 +379,8 @@ class Store:
             for record in new:
                 _note_fork(cursor, record)
             self.spaces.add(cursor, new)
+            for place, size in self._taken_away:
+                self.spaces.shrink(cursor, *place, size)
             for projection in self._projections:
                 projection.apply(cursor, new, now_ms)
         return new
@@ -405,7 +410,8 @@ class Store:
         kinds = sorted(self._removals.kinds)
         marks = ",".join("?" * len(kinds))
         here = cursor.execute(
-            f"SELECT author = ? AND space = ? AND kind IN ({marks}) FROM records WHERE id = ?",
+            f"SELECT author = ? AND space = ? AND kind IN ({marks}), day, length(body)"
+            " FROM records WHERE id = ?",
             (author, space, *kinds, target),
         ).fetchone()
         if here is None or here[0]:
@@ -414,6 +420,8 @@ class Store:
                 (target, author, space, removal.id),
             )
             cursor.execute("UPDATE records SET body = NULL WHERE id = ?", (target,))
+            if here is not None and here[2]:
+                self._taken_away.append(((space, here[1]), here[2]))
             self._any_removals = True
 
     def _build_views(self) -> None:

@@ -151,3 +151,40 @@ def test_what_no_unicode_calls_nfc_is_refused(text: str) -> None:
     assert not is_nfc(text)
     with pytest.raises(Refused):
         pack([text])
+
+
+# -- room on the disk ------------------------------------------------------------------------------
+
+
+def test_bodies_that_nobody_sees_take_no_room_from_others(home: Home) -> None:
+    """A header may claim a long body and come without one, by its removal. What is kept of a room
+    goes by bytes: such claims would put out what others wrote."""
+    author, hostile = Author("a"), Author("b")
+    room = make_room(author)
+    post = make_post(author, room, "honest")
+    claims = []
+    for _ in range(20):
+        long = make_post(hostile, room, "x" * 32_000)
+        claims.append(replace(long, body=None, removal=make_removal(hostile, long)))
+    home.save([room, post, *claims])
+    ((_, size),) = home.store.spaces.sizes(room.id)
+    assert size < 20 * 1_024
+
+
+def test_sizes_are_of_what_is_here_whenever_a_body_was_taken_away(home: Home) -> None:
+    author = Author("a")
+    room = make_room(author)
+    posts = [make_post(author, room, "x" * 1_000) for _ in range(4)]
+    gone = [make_removal(author, post) for post in posts[:3]]
+    home.save([room, posts[0], gone[0]])  # in one batch
+    home.save([posts[1]])
+    home.save([gone[1]])  # after it
+    home.save([gone[2]])
+    home.save([posts[2], posts[3]])  # before it
+    real = "SELECT sum(length(header) + coalesce(length(body), 0)) FROM records WHERE space = ?"
+    (expected,) = home.store.connection.execute(real, (room.id,)).fetchone()
+    assert sum(size for _, size in home.store.spaces.sizes(room.id)) == expected
+    home.save([make_post(author, make_room(author, "other"))])
+    home.store.drop_before(room.id, 2**31)
+    (expected,) = home.store.connection.execute(real, (room.id,)).fetchone()
+    assert sum(size for _, size in home.store.spaces.sizes(room.id)) == (expected or 0)
