@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import PermeshError
-from .identity.files import make_private_directory
+from .identity.files import make_private_directory, sync_directory
 from .p2p.blobs import MAX_FILE_BYTES
 
 BLOCK = 4096  # what the smallest file takes of a disk, and so of the budget
@@ -182,7 +182,7 @@ class Shelf:
                 self._note(self._fetched, file_hash, 0)
             self._drop_part(file_hash)
             self.make_room()
-        _sync_directory(self._own_directory)
+        sync_directory(self._own_directory)
         return file_hash
 
     # -- files that come in parts
@@ -233,7 +233,7 @@ class Shelf:
             self._note(self._fetched, file_hash, size)
             self._intact.add(file_hash)
             self.make_room()
-        _sync_directory(self._directory)
+        sync_directory(self._directory)
         return True
 
     @contextmanager
@@ -335,12 +335,3 @@ def _hash(file: BinaryIO) -> bytes:
 
 def _cost(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name in it survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
+from permesh.lookalike import skeleton
 from permesh.records import Header, Record
 
 from . import charters, kinds, rules, threads, verdicts
 from .charter import Charter, breach
 from .kinds import Content, Label
-from .lookalike import skeleton
 from .verdicts import CHARTERS, EDITS, LABELS, POSTS, REACTIONS, ROOMS, Fate, Touched
 
 _REFERENCES = (("forum_mentions", "agent"), ("forum_quotes", "quoted"), ("forum_files", "hash"))

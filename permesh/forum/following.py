@@ -110,7 +110,7 @@ class FollowView:
     def reset(self, cursor: sqlite3.Cursor) -> None:
         """Rooms that were noted stay noted."""
 
-    def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002
+    def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002 - the view's form
         for record in records:
             if record.header.kind == ROOM:
                 appear(cursor, [record.id], _has_place(cursor, record))

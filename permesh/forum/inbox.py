@@ -55,7 +55,7 @@ class InboxView:
         cursor.execute("CREATE INDEX forum_inbox_post ON forum_inbox (post)")
         cursor.execute("CREATE INDEX forum_inbox_author ON forum_inbox (author, position)")
 
-    def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002
+    def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002 - the view's form
         for record in records:
             kind, author = record.header.kind, record.header.author
             if kind == kinds.POST and author == self._me:

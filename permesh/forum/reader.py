@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from permesh import schema
 from permesh.records import Record
 
-from . import charters, finding, following, kinds, marks, rules, threads, verdicts
+from . import finding, following, kinds, marks, rules, threads, verdicts
 from .charter import Charter
-from .following import Keep
 from .query import Query
 from .shapes import Shapes, address
 from .sight import MAX_TARGETS, Sight
@@ -38,11 +37,6 @@ class Reader(Shapes):
         """Its label here, or its id's beginning if it is not here."""
         row = connection.execute("SELECT label FROM forum_rooms WHERE id = ?", (room,)).fetchone()
         return row[0] if row else room.hex()[:8]
-
-    def charter_keep(self, connection: sqlite3.Connection, room: bytes) -> Keep:
-        """How long the charter in force says that records are kept, of a room that is shown."""
-        charter = charters.in_force(connection, room).charter
-        return Keep(charter.keep_days, charter.keep_megabytes)
 
     def findable(
         self, connection: sqlite3.Connection, posts: Sequence[bytes], query: Query

@@ -110,7 +110,7 @@ class SearchView:
         for statement in _TABLES:
             cursor.execute(statement)
 
-    def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002
+    def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002 - the view's form
         new = (record.id for record in records if record.header.kind == kinds.POST)
         _refresh(cursor, [*new, *_turned(cursor)])
 

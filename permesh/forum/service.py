@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from permesh import schema
-from permesh.p2p.journal import Journal
+from permesh.p2p.journal import Appends
 from permesh.records import Record
 from permesh.store import AsyncStore
 
@@ -31,7 +31,7 @@ class Forum:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Appends,
         store: AsyncStore,
         reader: Reader,
         personal: Personal,

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from permesh import schema
 from permesh.errors import NotFound, PermeshError
-from permesh.p2p.journal import Journal
+from permesh.p2p.journal import Appends
 from permesh.records import NO_ROOM
 
 from . import charters, compose, finding, kinds, rules, typed, verdicts
@@ -31,7 +31,7 @@ class Writing:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Appends,
         reading: Reading,
         reader: Reader,
         personal: Personal,

@@ -45,7 +45,7 @@ def write_secret(path: Path, content: bytes) -> None:
             os.link(beside, path)
         finally:
             beside.unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except FileExistsError as error:
         raise PermeshError(
             "keys.exist",
@@ -78,7 +78,7 @@ def loose_permissions(directory: Path) -> list[str]:
     return found
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a new name in it survive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -25,6 +26,16 @@ class Signing:
 
     epoch: int
     sign: Callable[[bytes], bytes]
+
+
+class Appends(Protocol):
+    """A chain of one author's, as those see it who only write on it."""
+
+    author: bytes
+
+    async def append(
+        self, kind: str, body: bytes, room: bytes = NO_ROOM, parents: tuple[bytes, ...] = ()
+    ) -> Record: ...
 
 
 class Journal:
@@ -106,27 +117,16 @@ class Journal:
         return record
 
 
-class MembersJournal(Journal):
+class MembersJournal:
     """Another one's journal, for those who may only write once ``permit`` does not raise."""
 
-    def __init__(self, journal: Journal, permit: Callable[[], None]) -> None:
+    def __init__(self, journal: Appends, permit: Callable[[], None]) -> None:
         self.author = journal.author
         self._journal = journal
         self._permit = permit
 
-    @property
-    def epoch(self) -> int:
-        return self._journal.epoch
-
     async def append(
-        self,
-        kind: str,
-        body: bytes,
-        room: bytes = NO_ROOM,
-        parents: tuple[bytes, ...] = (),
-        expires_ms: int = 0,
-        *,
-        signing: Signing | None = None,
+        self, kind: str, body: bytes, room: bytes = NO_ROOM, parents: tuple[bytes, ...] = ()
     ) -> Record:
         self._permit()
-        return await self._journal.append(kind, body, room, parents, expires_ms, signing=signing)
+        return await self._journal.append(kind, body, room, parents)

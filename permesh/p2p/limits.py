@@ -55,11 +55,11 @@ AUTHOR_BURST = 1024
 AUTHOR_PER_SECOND = 256.0
 RATE_KEYS = 4096
 # Of the commons, which everybody holds for good: so much of one author at once, and so much a day.
-# What is over waits at the peer that has it, so a flood of rooms fills no disk in a hurry.
+# What is over waits at the peer that has it, so a flood of rooms fills no disk in a hurry. The same
+# holds of identity, but for what registrars alone may write: a member signs a credential every
+# three days, and passes on what others say of themselves.
 COMMONS_BURST = 4096
 COMMONS_PER_SECOND = 1024 / 86_400
-# The same of identity but for what registrars alone may write: who is a member signs a credential
-# every three days, and passes on what others say of themselves.
 # What is over is not asked for again for so long, as far as it is remembered.
 PUT_OFF_S = 3_600.0
 PUT_OFF_RECORDS = 65_536

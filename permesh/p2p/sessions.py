@@ -48,8 +48,8 @@ class Opener(Protocol):
 class Sessions:
     """``spaces`` gives what this member holds, each space with the day from which on it does;
     ``take_in(peer_id, wires)`` checks and keeps records and returns how many were new; ``wanted``
-    says which of those that lack are to be asked for; ``pinned``
-    gives the ids of a room that are to stay, however old."""
+    says which of those that lack are to be asked for; ``pinned`` gives the ids of a room that are
+    to stay, however old."""
 
     def __init__(
         self,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import os
-import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from textual.widgets import Button, Input, Static
 
 from permesh.display import clean_line
 from permesh.errors import PermeshError
+from permesh.file_names import open_beside, safe_name
 from permesh.schema import Attachment, NewAttachment
 
 from .dialogs import Dialog
@@ -29,41 +29,12 @@ from .widgets.key_bar import KeyBar
 from .words import size
 
 PIECE = 1 << 16  # bytes read at a time
-MAX_FILE_NAME = 120  # characters
-_ODD = re.compile(r"[^\w.\- ]+")
-_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def downloads() -> Path:
     """Where fetched files go."""
     folder = os.environ.get("XDG_DOWNLOAD_DIR")
     return Path(folder) if folder else Path.home() / "Downloads"
-
-
-def safe_name(name: str, file_hash: str) -> str:
-    """A file name without a path, hidden beginnings or anything that a shell minds."""
-    last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    plain = _ODD.sub("_", clean_line(last)).strip(" ._")
-    stem, dot, ending = plain.rpartition(".")
-    if dot and len(ending) <= 12:
-        plain = f"{stem[: MAX_FILE_NAME - len(ending) - 1]}.{ending}"
-    plain = plain[:MAX_FILE_NAME]
-    return plain if plain and not _DEVICE.fullmatch(plain) else f"file-{file_hash[:12]}"
-
-
-def open_new(folder: Path, name: str) -> tuple[int, Path]:
-    """A file that was not there before, for writing; raises ``OSError``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stem, dot, ending = name.rpartition(".")
-    for count in range(1_000):
-        numbered = name if not count else f"{stem or name} ({count}){dot}{ending if stem else ''}"
-        path = folder / numbered
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        try:
-            return os.open(path, flags, 0o600), path
-        except FileExistsError:
-            continue
-    raise FileExistsError(f"{folder / name} is there a thousand times")
 
 
 async def fetch(
@@ -76,7 +47,8 @@ async def fetch(
     path: Path | None = None
     try:
         async with client.open_file(file.hash) as chunks:
-            handle, path = open_new(folder, safe_name(file.name, file.hash))
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+            handle, path = open_beside(folder, safe_name(file.name, file.hash))
             got = 0
             with os.fdopen(handle, "wb") as out:
                 async for chunk in chunks:

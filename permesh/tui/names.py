@@ -1,27 +1,15 @@
 """Members whose names look like another member's.
 
-Owns which characters a reader takes for one another. Pure. A member's number is unique and stands
-beside its name; this is for the eye that reads the name alone.
+Owns whose name is the later one. Pure. A member's number is unique and stands beside its name; this
+is for the eye that reads the name alone.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 
+from permesh.lookalike import skeleton
 from permesh.schema import Member
-
-# Spelled out in narrow letters: where in a run of them one begins then does not matter.
-_SPELLED = str.maketrans(
-    {"0": "o", "1": "l", "i": "l", "|": "l", "m": "rn", "w": "vv", "d": "cl", "_": "-", ".": "-"}
-)
-
-
-def skeleton(name: str) -> str:
-    """Equal for two names that look the same."""
-    plain = unicodedata.normalize("NFKD", name.casefold())
-    seen = "".join(one for one in plain if unicodedata.category(one)[0] in "LNPS")
-    return seen.translate(_SPELLED)
 
 
 def lookalikes(members: Iterable[Member]) -> dict[str, str]:

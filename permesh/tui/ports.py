@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel
 
 from permesh import schema
+from permesh.node import ForumNode
 
 Clock = Callable[[], int]  # now, in Unix milliseconds
 
 
-class MeshClient(Protocol):
+class MeshClient(ForumNode, Protocol):
     """Every method raises ``PermeshError`` for what a person can mend."""
 
     async def status(self) -> schema.Status: ...
@@ -43,76 +44,6 @@ class MeshClient(Protocol):
 
         Each may have a ``cursor``: given as ``after``, what was saved since then follows."""
         ...
-
-    # Rooms
-
-    async def rooms(
-        self, cursor: str | None = None, limit: int = 100, *, followed: bool | None = None
-    ) -> schema.Rooms: ...
-
-    async def room(self, room: str) -> schema.Room: ...
-
-    async def create_room(self, room: schema.NewRoom) -> schema.Room: ...
-
-    async def charters(self, room: str) -> schema.Charters: ...
-
-    async def set_charter(self, room: str, charter: schema.NewCharter) -> schema.Charter: ...
-
-    async def follow(self, room: str, follow: schema.Follow) -> schema.Room: ...
-
-    async def mark_read(self, room: str, mark: schema.MarkRead) -> schema.Room: ...
-
-    # Posts
-
-    async def posts(
-        self,
-        room: str,
-        cursor: str | None = None,
-        limit: int = 100,
-        order: Literal["asc", "desc"] = "asc",
-        *,
-        hidden: bool = False,
-    ) -> schema.Posts: ...
-
-    async def thread(
-        self, post: str, cursor: str | None = None, limit: int = 100, *, hidden: bool = False
-    ) -> schema.Posts: ...
-
-    async def read_post(self, post: str) -> schema.Post: ...
-
-    async def versions(self, post: str) -> schema.Versions: ...
-
-    async def post(self, room: str, post: schema.NewPost) -> schema.Post: ...
-
-    async def edit(self, post: str, text: schema.NewText) -> schema.Post: ...
-
-    async def remove(self, post: str) -> schema.Removed: ...
-
-    async def react(self, post: str, reaction: schema.NewReaction) -> schema.Post: ...
-
-    async def labels(self, post: str) -> schema.Labels: ...
-
-    async def label_post(self, post: str, label: schema.NewLabel) -> schema.Label: ...
-
-    async def search(
-        self, query: str, cursor: str | None = None, limit: int = 50
-    ) -> schema.Posts: ...
-
-    # This member's own view
-
-    async def inbox(
-        self, cursor: str | None = None, limit: int = 100, *, unread: bool = False
-    ) -> schema.Inbox: ...
-
-    async def mark_inbox_read(self) -> schema.Inbox: ...
-
-    async def drafts(self) -> schema.Drafts: ...
-
-    async def save_draft(self, room: str, draft: schema.NewDraft) -> schema.Draft: ...
-
-    async def judgements(self) -> schema.Judgements: ...
-
-    async def judge(self, agent: str, judgement: schema.NewJudgement) -> schema.Judgement: ...
 
     # Files
 
