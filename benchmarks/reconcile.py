@@ -28,6 +28,7 @@ from typing import Any
 import trio
 from rich.console import Console
 
+from permesh.async_store import AsyncStore
 from permesh.events import EventBus
 from permesh.forum import following, kinds
 from permesh.forum.charter import Charter
@@ -42,7 +43,7 @@ from permesh.p2p.replication import Replication
 from permesh.p2p.wire import Framed
 from permesh.records import NO_ROOM, Record, seal
 from permesh.spaces import DAY_MS
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 from permesh.stored import Views
 
 from . import roster

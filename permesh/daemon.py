@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .api import serve_api
+from .async_store import AsyncStore
 from .attachments import Attachments
 from .config import Config, Home, IdentityConfig, load_config
 from .errors import PermeshError
@@ -53,7 +54,7 @@ from .p2p.swarm import OPEN_S, Handler, PeerInfo, Swarm
 from .p2p.wire import Framed
 from .records import MAX_RECORD_BYTES, Record, unpack
 from .remembered import BOOTSTRAP_KEY, Secrets
-from .store import AsyncStore, Store
+from .store import Store
 from .stored import Views
 from .verifiers import Verifier, verifiers
 

@@ -15,11 +15,12 @@ import trio
 from pydantic import BaseModel
 
 from . import schema
+from .async_store import AsyncStore
 from .errors import PermeshError
 from .events import Event, Lagged, RecordsSaved, SpansChanged, Subscription
 from .node import NodeEvent
 from .records import Record
-from .store import AsyncStore, Store
+from .store import Store
 
 # Records that are looked at together; a face that breaks off among them is told of them again.
 PAGE = 100

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .async_store import AsyncStore
 from .attachments import Attachments
 from .errors import PermeshError
 from .forum.following import Keep
@@ -25,7 +26,7 @@ from .members import find_seat
 from .membership import Membership
 from .p2p.journal import Journal, MembersJournal
 from .p2p.replication import Replication
-from .store import AsyncStore, Store
+from .store import Store
 from .stored import Views
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import trio
 from pydantic import BaseModel
 
 from . import __version__, schema
+from .async_store import AsyncStore
 from .attachments import Attachments
 from .errors import NotFound, PermeshError
 from .events import (
@@ -48,7 +49,7 @@ from .p2p.addressbook import known_addresses
 from .p2p.swarm import Swarm
 from .proposals import Proposals
 from .records import Record
-from .store import AsyncStore, Store
+from .store import Store
 
 MAX_PAGE = 500
 # Rooms and members in a snapshot; who has more reads the rest by pages.

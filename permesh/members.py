@@ -8,14 +8,16 @@ from __future__ import annotations
 from typing import Literal
 
 from . import schema
+from .async_store import AsyncStore
 from .errors import NotFound, PermeshError
+from .forks import Fork
 from .identity.card import address, agent_number, human, release_of, vouched_by
 from .identity.chronicle import chronicle
 from .identity.credential import Credential
 from .identity.entry import Entry
 from .identity.registry import Seat
 from .identity.roster import CREDENTIAL, Member, Request, Roster
-from .store import AsyncStore, Fork, Store
+from .store import Store
 
 # In one chronicle: half a year of rotations, every two days.
 MAX_ROTATIONS = 100

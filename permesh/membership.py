@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
+from .async_store import AsyncStore
 from .errors import PermeshError, Refused
 from .identity import roster as roster_module
 from .identity.credential import Credential
@@ -41,7 +42,7 @@ from .p2p.journal import Journal, Signing
 from .records import Record
 from .registrar import Registrar
 from .remembered import CREDENTIAL_KEY, PROOF_KEY, Secrets, knows_its_chain, read_mesh
-from .store import AsyncStore, Store
+from .store import Store
 from .verifiers import Verifier
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Where records are kept: one SQLite file, one writer.
 
-Owns what a saved record is, what is durable, and the proof that an author's chain forked.
+Owns what a saved record is, what is durable, and where an author's chain goes on.
 Must never know what a kind means, who a member is, or how a record got here: a view over the
 records is a `Projection` that is passed in, can be dropped, and is rebuilt from the records.
 """
@@ -11,12 +11,11 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
-
-import trio
+from typing import Any, Protocol, TypeVar
 
 from .database import Database
-from .records import MAX_UINT, Header, Record
+from .forks import Fork, note_fork
+from .records import Header, Record
 from .removal import NO_REMOVALS, Removals
 from .space_index import SpaceIndex
 from .spaces import SPACE_IDENTITY, day_of, space_of
@@ -28,7 +27,6 @@ _DROP_BATCH = 250  # a fifth of a second, for which no other write waits longer
 # Of a chain that was repaired: by which record (32 bytes), and the last that was written after it.
 _TIP_KEY = "chain.tip"
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -65,16 +63,6 @@ class Head:
     seq: int
     id: bytes
     created_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """Two signed records that cannot both stand in one chain; ``seq`` is the lower one's."""
-
-    author: bytes
-    seq: int
-    id_a: bytes
-    id_b: bytes
 
 
 class Store:
@@ -377,7 +365,7 @@ class Store:
             self._insert_one(cursor, record, now_ms, new)
         if new:
             for record in new:
-                _note_fork(cursor, record)
+                note_fork(cursor, record)
             self.spaces.add(cursor, new)
             for place, size in self._taken_away:
                 self.spaces.shrink(cursor, *place, size)
@@ -484,107 +472,7 @@ def _insert_row(cursor: sqlite3.Cursor, record: Record, now_ms: int) -> bool:
     return cursor.rowcount == 1
 
 
-def _note_fork(cursor: sqlite3.Cursor, record: Record) -> None:
-    """Keep the proof if a stored record and this one cannot both stand in the author's chain.
-
-    Either they have one seq, or they are neighbours and the later one names another ``prev``.
-    Each question stops at its first answer, so a chain of many forks costs no more than one.
-    """
-    header = record.header
-    seq = header.seq
-    around = cursor.execute(
-        "SELECT id, seq, prev FROM records WHERE author = ? AND seq BETWEEN ? AND ? LIMIT 4",
-        (header.author, seq - 1, min(seq + 1, MAX_UINT)),
-    ).fetchall()
-    # Itself and a neighbour on either side, which is nearly always all.
-    if len(around) < 4 and all(
-        other == record.id
-        or (at == seq - 1 and other == header.prev)
-        or (at == seq + 1 and prev == record.id)
-        for other, at, prev in around
-    ):
-        return
-    conflicts: list[tuple[str, tuple[Any, ...], int]] = [("seq = ?", (seq,), seq)]
-    if seq > 0:
-        conflicts.append(("seq = ? AND id <> ?", (seq - 1, header.prev), seq - 1))
-    if seq < MAX_UINT:
-        conflicts.append(("seq = ? AND prev <> ?", (seq + 1, record.id), seq))
-    for condition, values, at in conflicts:
-        other = cursor.execute(
-            f"SELECT id FROM records WHERE author = ? AND id <> ? AND {condition} LIMIT 1",
-            (header.author, record.id, *values),
-        ).fetchone()
-        if other is not None:
-            cursor.execute(
-                "INSERT INTO forks VALUES (?, ?, ?, ?) ON CONFLICT (author, seq) DO NOTHING",
-                (header.author, at, *sorted((other[0], record.id))),
-            )
-
-
 def _wire_bytes(wire: list[Any]) -> int:
     header, signature, body = wire
     rest = _wire_bytes(body) if isinstance(body, list) else len(body)
     return len(header) + len(signature) + rest + 16
-
-
-class AsyncStore:
-    """The store from trio: writes one after another in a worker thread, reads on connections of
-    their own, so that neither blocks the loop nor the other.
-
-    A call that has started is never abandoned: a cancelled caller still waits for the commit.
-    """
-
-    def __init__(self, writer: Store, reader: Store, scanner: Store) -> None:
-        self._writer = writer
-        self._reader = reader
-        self._scanner = scanner
-        self._write_limit = trio.CapacityLimiter(1)
-        self._read_limit = trio.CapacityLimiter(1)
-        self._scan_limit = trio.CapacityLimiter(1)
-
-    @classmethod
-    async def open(
-        cls,
-        path: Path,
-        projections: Sequence[Projection] = (),
-        removals: Removals = NO_REMOVALS,
-    ) -> AsyncStore:
-        def connect() -> tuple[Store, Store, Store]:
-            writer = Store(path, projections, removals=removals)
-            return writer, Store(path, read_only=True), Store(path, read_only=True)
-
-        return cls(*await trio.to_thread.run_sync(connect))
-
-    async def aclose(self) -> None:
-        with trio.CancelScope(shield=True):
-            async with self._write_limit, self._read_limit, self._scan_limit:
-                self._scanner.close()
-                self._reader.close()
-                self._writer.close()
-
-    async def write(
-        self, method: Callable[Concatenate[Store, _P], _T], *args: _P.args, **kwargs: _P.kwargs
-    ) -> _T:
-        """``await store.write(Store.save, records, now_ms)``."""
-        return await trio.to_thread.run_sync(
-            lambda: method(self._writer, *args, **kwargs), limiter=self._write_limit
-        )
-
-    async def read(
-        self, method: Callable[Concatenate[Store, _P], _T], *args: _P.args, **kwargs: _P.kwargs
-    ) -> _T:
-        """``await store.read(Store.get, record_id)``; sees every write that has returned."""
-        return await trio.to_thread.run_sync(
-            lambda: method(self._reader, *args, **kwargs), limiter=self._read_limit
-        )
-
-    async def scan(
-        self, method: Callable[Concatenate[Store, _P], _T], *args: _P.args, **kwargs: _P.kwargs
-    ) -> _T:
-        """As `read`, for what peers ask: it keeps none of the member's own reads waiting."""
-        return await trio.to_thread.run_sync(
-            lambda: method(self._scanner, *args, **kwargs), limiter=self._scan_limit
-        )
-
-    async def save(self, records: Iterable[Record], now_ms: int) -> list[Record]:
-        return await self.write(Store.save, records, now_ms)

@@ -10,13 +10,14 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from .async_store import AsyncStore
 from .forum.following import FollowView
 from .forum.inbox import InboxView
 from .forum.kinds import REMOVALS
 from .forum.search import SearchView
 from .forum.views import ForumView
 from .p2p.addressbook import AddressBook
-from .store import AsyncStore, Projection, Store
+from .store import Projection, Store
 
 
 class Views:

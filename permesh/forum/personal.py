@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from permesh import schema
+from permesh.async_store import AsyncStore
 from permesh.errors import NotFound, PermeshError
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 
 from . import drafts, following, inbox, judgements, marks, search
 from .drafts import Draft

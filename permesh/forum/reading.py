@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Literal, TypeVar
 
 from permesh import schema
+from permesh.async_store import AsyncStore
 from permesh.records import Record
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 
 from . import charters, finding, pages
 from .batch import read_current

@@ -14,9 +14,10 @@ from functools import partial
 
 import trio
 
+from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError
 from permesh.spaces import day_of
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 
 from . import charters, following, rules
 from .following import Keep

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from permesh import schema
+from permesh.async_store import AsyncStore
 from permesh.p2p.journal import Appends
 from permesh.records import Record
-from permesh.store import AsyncStore
 
 from .personal import Personal
 from .reader import Reader

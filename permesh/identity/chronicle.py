@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 from permesh import schema
+from permesh.forks import Fork
 from permesh.schema import ChronicleEvent
-from permesh.store import Fork
 
 from .card import address, agent_number, human
 from .credential import Credential

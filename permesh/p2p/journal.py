@@ -12,8 +12,9 @@ from typing import Protocol
 
 import trio
 
+from permesh.async_store import AsyncStore
 from permesh.records import NO_ROOM, Record, seal
-from permesh.store import AsyncStore, Head, Store
+from permesh.store import Head, Store
 
 # A burst within one millisecond still gets ascending times, since views order by them; but a
 # clock that was far ahead once must not drag the chain along for ever.

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError, Refused
 from permesh.events import EventBus, MembersChanged, RecordsSaved
 from permesh.identity.roster import REGISTRARS_OWN
 from permesh.records import Record
 from permesh.removal import NO_REMOVALS, Removals
 from permesh.spaces import SPACE_COMMONS, SPACE_IDENTITY, day_of, space_of
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 
 from . import gossip, limits
 from .intake import Intake, Roster

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 import trio
 
+from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError, Refused
 from permesh.space_index import SpaceIndex
 from permesh.spaces import SPACE_COMMONS, SPACE_IDENTITY
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 
 from . import limits, sync
 from .schedule import Outcome

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from permesh.async_store import AsyncStore
 from permesh.attachments import Attachments
 from permesh.forum import kinds
 from permesh.forum.charter import Charter
@@ -25,7 +26,7 @@ from permesh.forum.sight import Onlooker
 from permesh.forum.views import ForumView
 from permesh.p2p.journal import Journal, Signing
 from permesh.records import NO_ROOM, Record, seal
-from permesh.store import AsyncStore, Projection, Store
+from permesh.store import Projection, Store
 
 MESH = bytes(range(32))
 DATABASE = "forum.db"

@@ -11,6 +11,7 @@ import trio
 from click.testing import Result
 
 from permesh import offline
+from permesh.async_store import AsyncStore
 from permesh.config import Home
 from permesh.display import clean_line
 from permesh.identity.checkpoint import Vote
@@ -26,7 +27,7 @@ from permesh.identity.wallet import Wallet
 from permesh.membership import Membership
 from permesh.records import seal
 from permesh.remembered import Secrets
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 
 
 def mail(name: str) -> str:

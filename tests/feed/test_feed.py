@@ -11,12 +11,12 @@ import trio
 from pydantic import BaseModel
 
 from permesh import schema
+from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError
 from permesh.events import Event, EventBus, MembersChanged, RecordsSaved, SpansChanged
 from permesh.feed import PAGE, Feed
 from permesh.node import NodeEvent
 from permesh.records import Record
-from permesh.store import AsyncStore
 from tests.simulator import START_MS, Author
 
 STATUS = schema.Status(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError
 from permesh.forum import kinds
 from permesh.forum.charter import Charter
@@ -25,7 +26,7 @@ from permesh.forum.sight import Onlooker, Sight
 from permesh.forum.views import ForumView
 from permesh.p2p.journal import Journal, Signing
 from permesh.records import Record, pack
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 from tests.simulator import MESH, START_MS, Author, address, cheap_sign
 
 ME = address("me")

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from permesh import schema
+from permesh.async_store import AsyncStore
 from permesh.errors import NotFound, PermeshError
 from permesh.forum import kinds
 from permesh.forum.following import Followed, Keep
@@ -20,7 +21,6 @@ from permesh.forum.personal import Personal
 from permesh.forum.reader import Reader
 from permesh.forum.sight import Onlooker
 from permesh.records import Record
-from permesh.store import AsyncStore
 from tests.forum.own_side import ME, label, post, react, room, views
 from tests.simulator import START_MS, Author, address
 

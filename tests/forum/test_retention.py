@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 
+from permesh.async_store import AsyncStore
 from permesh.forum import following, kinds
 from permesh.forum.charter import Charter
 from permesh.forum.following import Keep
@@ -14,7 +15,7 @@ from permesh.forum.kinds import REMOVALS, Label
 from permesh.forum.retention import Retention, pinned
 from permesh.records import Record
 from permesh.spaces import DAY_MS
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 from permesh.stored import Views
 from tests.simulator import START_MS, Author
 

@@ -10,7 +10,9 @@ import pytest
 import trio
 
 from permesh import members, schema
+from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError
+from permesh.forks import Fork
 from permesh.identity.chronicle import chronicle
 from permesh.identity.credential import Credential
 from permesh.identity.entry import Entry, RegistrarChange, Release
@@ -19,7 +21,7 @@ from permesh.identity.person import CHITIN
 from permesh.identity.roster import Roster
 from permesh.members import find_seat, read_chronicle
 from permesh.records import Record
-from permesh.store import AsyncStore, Fork, Store
+from permesh.store import Store
 
 from .people import DAY_MS, RUNTIME, START_MS, Person, append, genesis, seed
 

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from permesh import offline
+from permesh.async_store import AsyncStore
 from permesh.config import Home
 from permesh.errors import PermeshError, Refused
 from permesh.events import EventBus, RecordsSaved
@@ -19,7 +20,7 @@ from permesh.membership import Membership
 from permesh.p2p.admission import GateVerdict
 from permesh.records import Record
 from permesh.remembered import Secrets, read_mesh
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 from permesh.verifiers import verifiers
 
 HOUR_MS = 3_600_000

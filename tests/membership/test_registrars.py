@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from permesh import offline, schema
+from permesh.async_store import AsyncStore
 from permesh.config import Home
 from permesh.errors import PermeshError, Refused
 from permesh.identity.ballot import PATIENCE_MS
@@ -28,7 +29,6 @@ from permesh.membership import Membership
 from permesh.proposals import Proposals
 from permesh.records import Record
 from permesh.remembered import Secrets
-from permesh.store import AsyncStore
 from permesh.verifiers import verifiers
 
 CLOCK = MockClock()  # stands still but for `Mesh.later`

@@ -10,10 +10,11 @@ import pytest
 import trio
 import trio.testing
 
+from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError, Refused
 from permesh.p2p.journal import MAX_LEAD_MS, Journal, Signing
 from permesh.records import MAX_BODY_BYTES, Record
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 from tests.simulator import MESH, START_MS, Author, address, cheap_sign
 
 ME = address("me")

@@ -10,6 +10,7 @@ import pytest
 
 from permesh import database
 from permesh.errors import PermeshError
+from permesh.forks import Fork
 from permesh.records import Record
 from permesh.spaces import (
     DAY_MS,
@@ -20,7 +21,7 @@ from permesh.spaces import (
     fingerprint,
     space_of,
 )
-from permesh.store import Fork, Store
+from permesh.store import Store
 from tests.simulator import CREDENTIAL, START_MS, Author
 
 ROOM, OTHER_ROOM = b"r" * 32, b"s" * 32

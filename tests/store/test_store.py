@@ -12,9 +12,10 @@ import pytest
 
 from permesh import database
 from permesh.errors import PermeshError
+from permesh.forks import Fork
 from permesh.records import MAX_UINT, Record
 from permesh.spaces import NOTHING, SPACE_COMMONS, SPACE_IDENTITY, Sum, fingerprint
-from permesh.store import Fork, Store
+from permesh.store import Store
 from tests.simulator import Author, MemoryStore
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from permesh.p2p import gossip, sync, sync_messages
+from permesh.p2p import gossip, sync_messages
+from permesh.p2p.sync import asker  # whose encoding a test may have set aside
 from permesh.p2p.sync_messages import (
     Answer,
     Contents,
@@ -37,7 +38,7 @@ class Hostile(Member):
 
     def says(self, peer: str, data: bytes) -> bytes | None:  # noqa: ARG002 - to all alike
         said = self.twist(unpack(data))
-        return None if said is None else said if isinstance(said, bytes) else sync.encode(said)
+        return None if said is None else said if isinstance(said, bytes) else asker.encode(said)
 
     def twist(self, message: Message) -> Message | bytes | None:
         return message

@@ -12,6 +12,7 @@ from random import Random
 import trio
 import trio.testing
 
+from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError
 from permesh.events import Event, EventBus, RecordsSaved, Subscription
 from permesh.p2p import gossip
@@ -22,7 +23,7 @@ from permesh.p2p.sessions import PROTOCOL
 from permesh.p2p.wire import Framed
 from permesh.records import Record
 from permesh.spaces import Sum
-from permesh.store import AsyncStore, Store
+from permesh.store import Store
 from tests.simulator import CREDENTIAL, MESH, REMOVALS, START_MS, CheapRoster, address, cheap_sign
 
 Handler = Callable[[Framed, str], Awaitable[None]]

@@ -1,39 +1,17 @@
-"""Reconciliation: how two members find what each lacks, and exchange it.
+"""The side that opened the session.
 
-Owns the two sides of a session as state machines without I/O: each input gives a list of actions
-for a driver to carry out in order, and the driver brings back what they asked for. Must never
-verify a record: what comes in is passed on in wire form.
-
-The asker names the spaces that it holds with a sum each, so equal stores cost one round trip.
-Spaces that differ are gone through one by one, identity first, so that credentials are here
-before what they sign. In each:
-
-1. *Heads*, if the answerer has more records: the last one here of each author; the answerer lists
-   what is newer. That is all where nothing but new records lack.
-2. *Days*: sums by day, of which the answerer names those that differ.
-3. *Parts* of those days, sixteen by sixteen down the digits of the ids, as range-based
-   reconciliation does (NIP-77, Willow); small parts, and those whose counts differ by more than
-   5 %, are listed.
-4. What the answerer lacks is told to it, and it wants of that what it holds to be its own.
-
-Who is asked for more than it should be, or told what it did not ask, ends the session with a
-fault. What was taken in until then is kept. Every list and number of rounds has a limit.
+Owns the order in which spaces, heads, days and parts are gone through, and the limits of that.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from permesh.errors import Refused
-from permesh.records import MAX_UINT, record_id
-from permesh.space_index import Run, head_name
-from permesh.spaces import DIGITS, MAX_PATH, NOTHING, Content, Part, Sum
-
-from . import limits
-from .sync_messages import (
+from permesh.p2p import limits
+from permesh.p2p.sync_messages import (
     Answer,
     Ask,
     Contents,
@@ -50,159 +28,23 @@ from .sync_messages import (
     decode,
     encode,
 )
+from permesh.records import MAX_UINT
+from permesh.space_index import Run, head_name
+from permesh.spaces import DIGITS, MAX_PATH, NOTHING, Content, Part, Sum
 
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class FindMissing:
-    """Ask the store which of these are not here and may be fetched; `missing` takes the answer."""
-
-    space: bytes
-    ids: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TakeIn:
-    """Check and keep these records, whose ids were asked for, before the next message is read."""
-
-    wires: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Offers:
-    """Ephemeral offers that the peer passed on."""
-
-    blobs: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadHeld:
-    """`Answerer.held` takes what is here of ``spaces``, each from its day or a later one, None
-    where it is not held; a record of ``author`` beyond ``length``; and offers to pass on."""
-
-    author: bytes
-    length: int
-    spaces: tuple[tuple[bytes, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadSum:
-    """`Asker.summed` takes the space's sum."""
-
-    space: bytes
-    from_day: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReadHeads:
-    """`Asker.heads` takes the last seq by author, None if there are more than ``HEADS``."""
-
-    space: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ReadNewer:
-    """`Answerer.newer` takes what `SpaceIndex.newer` returns."""
-
-    space: bytes
-    from_day: int
-    heads: tuple[tuple[bytes, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadDays:
-    """`days` takes the space's sums by day."""
-
-    space: bytes
-    from_day: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReadParts:
-    """`parts` takes what is in each of these parts here (see `content`)."""
-
-    space: bytes
-    parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadWires:
-    """`wires` takes what `Store.wires` returns."""
-
-    ids: tuple[bytes, ...]
-    max_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The session is over. ``fault`` is a code if the peer broke the rules.
-
-    ``withheld`` counts records that the peer listed and then did not give; ``fruitless`` says that
-    its sums claimed that it has what lacks here, and it did not; ``left`` that a limit was met and
-    another session would go on.
-    """
-
-    fault: str = ""
-    withheld: int = 0
-    fruitless: bool = False
-    left: bool = False
-
-
-Action = (
-    Send | FindMissing | TakeIn | Offers | ReadHeld | ReadSum | ReadHeads | ReadNewer | ReadDays
-    | ReadParts | ReadWires | Finished
-)  # fmt: skip
-
-
-@dataclass(slots=True)
-class _Fetch:
-    """What was asked for and is not yet here: the receiving half of an exchange of records."""
-
-    queue: deque[bytes] = field(default_factory=deque)
-    open: set[bytes] = field(default_factory=set)
-    left: int = 0
-    withheld: int = 0
-
-    def next_want(self) -> Want:
-        count = min(len(self.queue), limits.WANT_IDS)
-        now = tuple(self.queue.popleft() for _ in range(count))
-        self.open, self.left = set(now), len(now)
-        return Want(now)
-
-    def take(self, message: Records) -> str:
-        """A code if something is wrong with the message."""
-        for wire in message.wires:
-            header = wire[0] if isinstance(wire, list) and wire else None
-            identity = record_id(header) if isinstance(header, bytes) else b""
-            if identity not in self.open:
-                return "sync.unasked"
-            self.open.discard(identity)
-        if message.left >= self.left:
-            return "sync.no_progress"
-        self.left = message.left
-        if not message.left:
-            self.withheld += len(self.open)
-        return ""
-
-
-@dataclass(slots=True)
-class _Give:
-    """What the peer wants: the sending half."""
-
-    wants: tuple[bytes, ...] = ()
-
-    def read(self, ids: tuple[bytes, ...]) -> list[Action]:
-        self.wants = ids
-        return [ReadWires(ids, limits.BATCH_BYTES)]
-
-    def send(self, wires: Sequence[Any], done: int) -> list[Action]:
-        self.wants = self.wants[done:]
-        sent: list[Action] = [Send(encode(Records(tuple(wires), len(self.wants))))]
-        return [*sent, ReadWires(self.wants, limits.BATCH_BYTES)] if self.wants else sent
+from .actions import (
+    Action,
+    FindMissing,
+    Finished,
+    Offers,
+    ReadDays,
+    ReadHeads,
+    ReadParts,
+    ReadSum,
+    Send,
+    TakeIn,
+)
+from .exchange import Fetch, Give
 
 
 class Asker:
@@ -229,8 +71,8 @@ class Asker:
         self._theirs: tuple[Content, ...] = ()
         self._surplus: deque[bytes] = deque()
         self._told = 0
-        self._fetch = _Fetch()
-        self._give = _Give()
+        self._fetch = Fetch()
+        self._give = Give()
         self._after_fetch = self._next_space
         self._left = False
         self._questions = 0
@@ -430,10 +272,10 @@ class Asker:
                 continue
             here, there = set(own), set(theirs)
             lack = [item for item in theirs if item not in here]
-            lacking += lack  # type: ignore[arg-type]
+            lacking += lack  # type: ignore[arg-type]  # listed: ids
             # With a full page so much has come there meanwhile that lists may be cut off.
             if listed < limits.PAGE_IDS:
-                self._surplus.extend(item for item in own if item not in there)  # type: ignore[misc]
+                self._surplus.extend(item for item in own if item not in there)  # type: ignore[misc]  # as above
                 self._refuted = self._refuted or (not lack and claim == len(own))
         self._after_fetch = self._ask_parts
         if not lacking:
@@ -498,129 +340,6 @@ class Asker:
             return self._finish()
         self._expects = expects
         return [Send(encode(message))]
-
-
-class Picker:
-    """Asks, once an `Asker` is done, for some records by their ids, which the other may not have:
-    what is older than it holds of a room, and yet is to stay."""
-
-    def __init__(self) -> None:
-        self._fetch = _Fetch()
-
-    def start(self, ids: Sequence[bytes]) -> list[Action]:
-        self._fetch.queue.extend(ids)
-        return self._go_on()
-
-    def received(self, data: bytes) -> list[Action]:
-        """A message of the peer."""
-        try:
-            message = decode(data)
-        except Refused as error:
-            return [Finished(error.code)]
-        if not isinstance(message, Records):
-            return [Finished("sync.out_of_turn")]
-        fault = self._fetch.take(message)
-        if fault:
-            return [Finished(fault)]
-        taken: list[Action] = [TakeIn(message.wires)] if message.wires else []
-        return taken if message.left else taken + self._go_on()
-
-    def _go_on(self) -> list[Action]:
-        if not self._fetch.queue:
-            return [Finished()]
-        return [Send(encode(self._fetch.next_want()))]
-
-
-class Answerer:
-    """The answering side of one session: it holds nothing but the wants of one message."""
-
-    def __init__(self) -> None:
-        self._begun = False
-        self._questions = 0
-        self._listed = Days(b"", 0, 0, ())
-        self._give = _Give()
-        self._fetch = _Fetch()
-        self._fetching = False
-
-    @property
-    def withheld(self) -> int:
-        """How many records the asker told of and then did not give."""
-        return self._fetch.withheld
-
-    def received(self, data: bytes) -> list[Action]:
-        """A message of the peer, once the last one was answered."""
-        try:
-            message = decode(data)
-        except Refused as error:
-            return [Finished(error.code)]
-        self._questions += not self._fetching
-        if self._questions > limits.QUESTIONS:
-            return [Finished("sync.endless")]
-        if self._begun == isinstance(message, Ask) or self._fetching != isinstance(
-            message, Records
-        ):
-            return [Finished("sync.out_of_turn")]
-        match message:
-            case Ask(author, length, spaces):
-                self._begun = True
-                asked = tuple((held.space, held.from_day) for held in spaces)
-                return [ReadHeld(author, length, asked)]
-            case Heads(space, from_day, heads):
-                return [ReadNewer(space, from_day, heads)]
-            case Days(space, from_day):
-                self._listed = message
-                return [ReadDays(space, from_day)]
-            case Parts(space, parts):
-                return [ReadParts(space, parts)]
-            case Want(ids) if ids:
-                return self._give.read(ids)
-            case Lack(space, ids):
-                return [FindMissing(space, ids)]
-            case Records():
-                return self._records(message)
-        return [Finished("sync.out_of_turn")]
-
-    def held(
-        self, spaces: Sequence[Held | None], own: Any, offers: Sequence[bytes]
-    ) -> list[Action]:
-        return [Send(encode(Answer(tuple(spaces), own, tuple(offers))))]
-
-    def newer(self, runs: Sequence[Run], more: bool) -> list[Action]:
-        return [Send(encode(Newer(tuple(runs), more)))]
-
-    def days(self, days: Mapping[int, Sum]) -> list[Action]:
-        listed, to_day = dict(self._listed.days), self._listed.to_day
-        differing = {
-            day: item for day, item in days.items() if day <= to_day and listed.get(day) != item
-        }
-        differing.update((day, NOTHING) for day in listed if day not in days)
-        newest = sorted(differing.items())[-limits.DAYS :]
-        return [Send(encode(Differing(tuple(newest))))]
-
-    def parts(self, contents: Sequence[Content]) -> list[Action]:
-        return [Send(encode(Contents(tuple(contents))))]
-
-    def missing(self, ids: Sequence[bytes]) -> list[Action]:
-        """Which of the ids of `FindMissing` to fetch."""
-        self._fetch.queue.extend(ids)
-        return self._want()
-
-    def _want(self) -> list[Action]:
-        if self._fetch.withheld > limits.WITHHELD:
-            return [Finished()]
-        want = self._fetch.next_want()
-        self._fetching = bool(want.ids)
-        return [Send(encode(want))]
-
-    def _records(self, message: Records) -> list[Action]:
-        fault = self._fetch.take(message)
-        if fault:
-            return [Finished(fault)]
-        taken: list[Action] = [TakeIn(message.wires)] if message.wires else []
-        return taken if message.left else taken + self._want()
-
-    def wires(self, wires: Sequence[Any], done: int) -> list[Action]:
-        return self._give.send(wires, done)
 
 
 _NO_CLAIM = -1
