@@ -6,6 +6,7 @@ know what is read or written.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -18,6 +19,18 @@ from .store import Projection, Store
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+# Half a second, for which no other write waits longer.
+SAVED_AT_ONCE = 1_000
+
+
+class _Waiting:
+    """Records on their way to the disk, and what came of them."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.records = list(records)
+        self.new: list[Record] | None = None
+        self.error: BaseException | None = None
 
 
 class AsyncStore:
@@ -34,6 +47,7 @@ class AsyncStore:
         self._write_limit = trio.CapacityLimiter(1)
         self._read_limit = trio.CapacityLimiter(1)
         self._scan_limit = trio.CapacityLimiter(1)
+        self._waiting: deque[_Waiting] = deque()
 
     @classmethod
     async def open(
@@ -80,4 +94,55 @@ class AsyncStore:
         )
 
     async def save(self, records: Iterable[Record], now_ms: int) -> list[Record]:
-        return await self.write(Store.save, records, now_ms)
+        """`Store.save`. Those that wait for the disk at one time go there in one transaction,
+        since most of what a commit costs does not depend on how much it carries."""
+        mine = _Waiting(records)
+        self._waiting.append(mine)
+        try:
+            await self.write(self._save_waiting, mine, now_ms)
+        except trio.Cancelled:
+            if not self._take_back(mine):
+                # Another's commit carries it: whoever saves also tells of it, cancelled or not.
+                with trio.CancelScope(shield=True):
+                    await self.write(self._save_waiting, mine, now_ms)
+            if mine.new is None and mine.error is None:
+                raise
+        if mine.error is not None:
+            raise mine.error
+        return mine.new or []
+
+    def _take_back(self, mine: _Waiting) -> bool:
+        try:
+            self._waiting.remove(mine)
+        except ValueError:
+            return False
+        return True
+
+    def _save_waiting(self, store: Store, mine: _Waiting, now_ms: int) -> None:
+        """In the writer's thread: save what waits, unless ``mine`` went along with another's."""
+        while mine.new is None and mine.error is None:
+            group = [self._waiting.popleft()]
+            size = len(group[0].records)
+            while self._waiting and size + len(self._waiting[0].records) <= SAVED_AT_ONCE:
+                group.append(self._waiting.popleft())
+                size += len(group[-1].records)
+            _save_group(store, group, now_ms)
+
+
+def _save_group(store: Store, group: Sequence[_Waiting], now_ms: int) -> None:
+    try:
+        saved = store.save((record for one in group for record in one.records), now_ms)
+    except Exception as error:
+        if len(group) > 1:  # nobody's records are lost by those of another
+            for one in group:
+                _save_group(store, [one], now_ms)
+        else:
+            group[0].error = error
+        return
+    # In the order in which they were given: what was in two lists is the first one's.
+    saved.reverse()
+    for one in group:
+        ids = {item.id for record in one.records for item in (record, record.removal) if item}
+        one.new = []
+        while saved and saved[-1].id in ids:
+            one.new.append(saved.pop())

@@ -7,9 +7,12 @@ what becomes of their author.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from .chains import runs
 from .records import MAX_UINT, Record
 
 
@@ -23,26 +26,35 @@ class Fork:
     id_b: bytes
 
 
-def note_fork(cursor: sqlite3.Cursor, record: Record) -> None:
-    """Keep the proof if a stored record and this one cannot both stand in the author's chain.
+def note_forks(cursor: sqlite3.Cursor, records: Iterable[Record]) -> None:
+    """Keep the proof where a stored record and one of these cannot both stand in a chain.
 
     Either they have one seq, or they are neighbours and the later one names another ``prev``.
-    Each question stops at its first answer, so a chain of many forks costs no more than one.
     """
+    for run in runs(records):
+        if not _is_chain(cursor, run):
+            for record in run:
+                _note_fork(cursor, record)
+
+
+def _is_chain(cursor: sqlite3.Cursor, run: Sequence[Record]) -> bool:
+    """Whether what is stored from before a run to after it is one record after the other."""
+    header, last = run[0].header, run[-1].header.seq
+    around = cursor.execute(
+        "SELECT seq, id, prev FROM records WHERE author = ? AND seq BETWEEN ? AND ?"
+        " ORDER BY seq LIMIT ?",
+        (header.author, header.seq - 1, min(last + 1, MAX_UINT), last - header.seq + 4),
+    ).fetchall()
+    return all(
+        after[0] == before[0] + 1 and after[2] == before[1]
+        for before, after in pairwise(around)
+    )
+
+
+def _note_fork(cursor: sqlite3.Cursor, record: Record) -> None:
+    """Each question stops at its first answer, so a chain of many forks costs no more than one."""
     header = record.header
     seq = header.seq
-    around = cursor.execute(
-        "SELECT id, seq, prev FROM records WHERE author = ? AND seq BETWEEN ? AND ? LIMIT 4",
-        (header.author, seq - 1, min(seq + 1, MAX_UINT)),
-    ).fetchall()
-    # Itself and a neighbour on either side, which is nearly always all.
-    if len(around) < 4 and all(
-        other == record.id
-        or (at == seq - 1 and other == header.prev)
-        or (at == seq + 1 and prev == record.id)
-        for other, at, prev in around
-    ):
-        return
     conflicts: list[tuple[str, tuple[Any, ...], int]] = [("seq = ?", (seq,), seq)]
     if seq > 0:
         conflicts.append(("seq = ? AND id <> ?", (seq - 1, header.prev), seq - 1))

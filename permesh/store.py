@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from .database import Database
-from .forks import Fork, note_fork
+from .forks import Fork, note_forks
 from .records import Header, Record
 from .removal import NO_REMOVALS, Removals
 from .space_index import SpaceIndex
@@ -364,8 +364,7 @@ class Store:
                 self._insert_one(cursor, record.removal, now_ms, new)
             self._insert_one(cursor, record, now_ms, new)
         if new:
-            for record in new:
-                note_fork(cursor, record)
+            note_forks(cursor, new)
             self.spaces.add(cursor, new)
             for place, size in self._taken_away:
                 self.spaces.shrink(cursor, *place, size)

@@ -18,6 +18,7 @@ from .charter import Charter, breach
 from .kinds import Content, Label
 from .verdicts import CHARTERS, EDITS, LABELS, POSTS, REACTIONS, ROOMS, Fate, Touched
 
+_VARIABLES = 500
 _REFERENCES = (("forum_mentions", "agent"), ("forum_quotes", "quoted"), ("forum_files", "hash"))
 
 
@@ -28,6 +29,7 @@ class Batch:
         self._cache = charters.Cache(cursor)
         self._fates: dict[bytes, Fate | None] = {}
         self._versions: dict[bytes, None] = {}  # of charters, to be considered again
+        self._posts: list[bytes] = []  # that came
         self._edited: dict[bytes, None] = {}  # posts whose text may be another now
         self._names: dict[str, None] = {}  # of rooms that came, or were hidden or shown
 
@@ -81,33 +83,31 @@ class Batch:
         self._names.clear()
         changes = charters.reconsider(cursor, self._versions)
         self._versions.clear()
+        self._cache = charters.Cache(cursor)
         verdicts.judge_again(cursor, changes, self._cache, self._touched)
 
     # -- posts and what is said of them ----------------------------------------------------------
 
     def add_post(self, record: Record, content: Content, now_ms: int) -> None:
         header = record.header
-        span, frozen = self._place(POSTS, record)
         judged, broken, per_hour = self._judge(header, content)
+        span, frozen = self._place(POSTS, record, said=True)
         reply_to = header.parents[0] if header.parents else None
         thread = threads.thread_for(self._cursor, record.id, header.room, reply_to)
         self._cursor.execute(
             "INSERT INTO forum_posts (id, room, author, seq, span, created_ms, received_ms,"
             " reply_to, thread, charter, judged, text_bytes, file_bytes, breach, per_hour, current,"
-            " removed, frozen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " removed, frozen, hidden, rule)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.id, header.room, header.author, header.seq, span, header.created_ms,
                 now_ms, reply_to, thread, content.charter, judged, _size(content),
                 content.largest_file, broken, per_hour, record.id, record.body is None, frozen,
+                *verdicts.alone(frozen, broken),
             ),
         )  # fmt: skip
-        if thread is not None:
-            threads.join_replies(self._cursor, record.id, header.room, thread)
         self._refer(record.id, content)
-        if self._cursor.execute(
-            "SELECT 1 FROM forum_edits WHERE post = ? LIMIT 1", (record.id,)
-        ).fetchone():
-            self._edited[record.id] = None
+        self._posts.append(record.id)
 
     def add_edit(self, record: Record, content: Content) -> None:
         header = record.header
@@ -192,7 +192,10 @@ class Batch:
         threads.leave_replies(self._cursor, posts)
 
     def settle_posts(self) -> None:
-        """What is hidden now, and what the posts say whose edits came, went, or were hidden."""
+        """Where posts stand, what is hidden now, and what the posts say whose edits came, went, or
+        were hidden."""
+        threads.join_replies(self._cursor, self._posts)
+        self._find_edits()
         changed = verdicts.settle(self._cursor, self._touched, POSTS, EDITS, REACTIONS, LABELS)
         for table, identity in changed:
             if table == EDITS:
@@ -206,16 +209,26 @@ class Batch:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _place(self, table: str, record: Record) -> tuple[int, bool]:
+    def _find_edits(self) -> None:
+        """Those of the posts that came whose edits were here before them."""
+        for start in range(0, len(self._posts), _VARIABLES):
+            some = self._posts[start : start + _VARIABLES]
+            edited = self._cursor.execute(
+                f"SELECT post FROM forum_edits WHERE post IN ({','.join('?' * len(some))})", some
+            ).fetchall()
+            self._edited.update((post, None) for (post,) in edited)
+        self._posts.clear()
+
+    def _place(self, table: str, record: Record, *, said: bool = False) -> tuple[int, bool]:
         header = record.header
         span = header.created_ms // rules.RATE_SPAN_MS
         found = self._fates.get(header.author)
-        self._touched.add(table, header.author, span, header.seq, record.id)
+        self._touched.add(table, header.author, span, header.seq, record.id, said)
         return span, found is not None and found.freezes(header.seq, record.id)
 
     def _judge(self, header: Header, content: Content) -> tuple[bytes | None, str, int]:
         """The version by which it is judged, the rule that it breaks, and its limit of posts."""
-        by = charters.judge(self._cursor, header.room, content.charter, header.created_ms)
+        by = self._cache.judge(header.room, content.charter, header.created_ms)
         if by is None:
             return None, "", 0
         charter = self._cache.get(by).charter

@@ -25,6 +25,8 @@ from .charter import Charter
 
 Connection = sqlite3.Connection | sqlite3.Cursor
 
+_NEVER = 2**64
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -141,20 +143,23 @@ def _draw_line(cursor: sqlite3.Cursor, room: bytes, changed: set[bytes]) -> Chan
     return Change(room, min(since_ms, 2**63 - 1), frozenset(named))
 
 
-def judge(connection: Connection, room: bytes, named: bytes, created_ms: int) -> bytes | None:
-    """The version by which a post of that date is judged; None if the room is not here."""
-    if named:
-        found = connection.execute(
-            "SELECT version + in_line FROM forum_charters WHERE id = ? AND room = ? AND counts",
-            (named, room),
-        ).fetchone()
-        if found is not None:
-            following = connection.execute(
-                "SELECT since_ms FROM forum_charters WHERE room = ? AND in_line AND version = ?",
-                (room, found[0]),
-            ).fetchone()
-            if following is None or created_ms < following[0] + rules.CHARTER_GRACE_MS:
-                return named
+def _end(connection: Connection, room: bytes, named: bytes) -> int:
+    """Until when posts that name a version are judged by it; 0 if it does not count."""
+    found = connection.execute(
+        "SELECT version + in_line FROM forum_charters WHERE id = ? AND room = ? AND counts",
+        (named, room),
+    ).fetchone()
+    if found is None:
+        return 0
+    following = connection.execute(
+        "SELECT since_ms FROM forum_charters WHERE room = ? AND in_line AND version = ?",
+        (room, found[0]),
+    ).fetchone()
+    return _NEVER if following is None else int(following[0]) + rules.CHARTER_GRACE_MS
+
+
+def _at(connection: Connection, room: bytes, created_ms: int) -> bytes | None:
+    """What was in force at a date."""
     row = connection.execute(
         "SELECT id FROM forum_charters WHERE room = ? AND in_line"
         " AND (since_ms <= ? OR version = 1) ORDER BY version DESC LIMIT 1",
@@ -202,12 +207,22 @@ def counting(
 
 
 class Cache:
-    """Versions by id, each read once."""
+    """Versions by id and what follows them, each read once: as long as no charter comes or goes."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._versions: dict[bytes, Version] = {}
         self._in_force: dict[bytes, Version] = {}
+        self._ends: dict[tuple[bytes, bytes], int] = {}
+
+    def judge(self, room: bytes, named: bytes, created_ms: int) -> bytes | None:
+        """The version by which a post of that date is judged; None if the room is not here."""
+        if named:
+            if (room, named) not in self._ends:
+                self._ends[room, named] = _end(self._connection, room, named)
+            if created_ms < self._ends[room, named]:
+                return named
+        return _at(self._connection, room, created_ms)
 
     def get(self, identity: bytes) -> Version:
         if identity not in self._versions:

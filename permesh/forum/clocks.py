@@ -11,35 +11,47 @@ chain, so that the latest date before any place is found at once.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from permesh.chains import runs
 from permesh.records import Record
 
 from . import rules
 
 
 def note(cursor: sqlite3.Cursor, records: Iterable[Record]) -> None:
-    for record in records:
-        header = record.header
-        place = (header.author, header.seq)
-        row = cursor.execute(
-            "SELECT created_ms FROM forum_clocks WHERE author = ? AND seq <= ?"
-            " ORDER BY seq DESC LIMIT 1",
-            place,
-        ).fetchone()
-        if row is not None and row[0] >= header.created_ms:
-            continue
-        rows = cursor.execute(
-            "SELECT seq, created_ms FROM forum_clocks WHERE author = ? AND seq >= ? ORDER BY seq",
-            place,
-        )
-        passed = []
-        for seq, created_ms in rows:
-            if created_ms > header.created_ms:
-                break
-            passed.append((header.author, seq))
-        cursor.executemany("DELETE FROM forum_clocks WHERE author = ? AND seq = ?", passed)
-        cursor.execute("INSERT INTO forum_clocks VALUES (?, ?, ?)", (*place, header.created_ms))
+    for run in runs(records):
+        _note(cursor, run)
+
+
+def _note(cursor: sqlite3.Cursor, run: Sequence[Record]) -> None:
+    """All of one author and next to each other in its chain."""
+    author, first, last = run[0].header.author, run[0].header.seq, run[-1].header.seq
+    new = [(record.header.seq, record.header.created_ms) for record in run]
+    latest_ms = max(created_ms for _, created_ms in new)
+    known: list[tuple[int, int]] = []
+    for row in cursor.execute(
+        "SELECT seq, created_ms FROM forum_clocks WHERE author = ?1 AND seq >= coalesce("
+        "(SELECT max(seq) FROM forum_clocks WHERE author = ?1 AND seq <= ?2), ?2) ORDER BY seq",
+        (author, first),
+    ):
+        if row[0] > last and row[1] > latest_ms:
+            break  # this one and what follows are dated after all of these
+        known.append(row)
+    kept: dict[int, int] = {}
+    high = -1
+    for seq, created_ms in sorted({*known, *new}, key=lambda place: (place[0], -place[1])):
+        if created_ms > high:
+            kept[seq] = high = created_ms
+    cursor.executemany(
+        "DELETE FROM forum_clocks WHERE author = ? AND seq = ?",
+        [(author, seq) for seq, created_ms in known if kept.get(seq) != created_ms],
+    )
+    before = dict(known)
+    cursor.executemany(
+        "INSERT INTO forum_clocks VALUES (?, ?, ?)",
+        [(author, *place) for place in kept.items() if before.get(place[0]) != place[1]],
+    )
 
 
 def late(

@@ -31,6 +31,7 @@ MAX_EXAMINED = 5_000
 # Of one author's acts the last ones stand in the inbox, so that nobody buries those of others.
 MAX_OF_ONE = 1_000
 _BATCH = 100
+_VARIABLES = 500
 _LATEST = 2**63 - 1
 
 
@@ -56,6 +57,7 @@ class InboxView:
         cursor.execute("CREATE INDEX forum_inbox_author ON forum_inbox (author, position)")
 
     def apply(self, cursor: sqlite3.Cursor, records: Sequence[Record], now_ms: int) -> None:  # noqa: ARG002 - the view's form
+        posts: list[tuple[bytes, bytes]] = []
         for record in records:
             kind, author = record.header.kind, record.header.author
             if kind == kinds.POST and author == self._me:
@@ -63,13 +65,14 @@ class InboxView:
             elif author == self._me:
                 continue
             elif kind == kinds.POST:
-                self._take_post(cursor, record.id, record.id)
+                posts.append((record.id, record.id))
             elif kind == kinds.EDIT and record.header.parents:
-                self._take_post(cursor, record.header.parents[0], record.id)
+                posts.append((record.header.parents[0], record.id))
             elif kind == kinds.REACTION:
                 self._take_reaction(cursor, record.id)
             elif kind == kinds.LABEL:
                 self._take_label(cursor, record.id)
+        self._take_posts(cursor, posts)
 
     def forget(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
         ids = [(record.id, record.id) for record in records]
@@ -86,8 +89,7 @@ class InboxView:
             " UNION SELECT post FROM forum_quotes WHERE quoted = ?1",
             (own,),
         ).fetchall()
-        for (post,) in around:
-            self._take_post(cursor, post, post)
+        self._take_posts(cursor, [(post, post) for (post,) in around])
         for table, column, take in (
             ("forum_reactions", "post", self._take_reaction),
             ("forum_labels", "target", self._take_label),
@@ -96,20 +98,27 @@ class InboxView:
             for (record,) in found:
                 take(cursor, record)
 
-    def _take_post(self, cursor: sqlite3.Cursor, post: bytes, record: bytes) -> None:
-        row = cursor.execute(
-            "SELECT author,"
-            " EXISTS (SELECT 1 FROM forum_posts AS o WHERE o.id = p.reply_to AND o.author = ?1),"
-            " EXISTS (SELECT 1 FROM forum_mentions AS m WHERE m.agent = ?1 AND m.post = p.id),"
-            " EXISTS (SELECT 1 FROM forum_quotes AS q JOIN forum_posts AS o ON o.id = q.quoted"
-            "  WHERE q.post = p.id AND o.author = ?1)"
-            " FROM forum_posts AS p WHERE id = ?2 AND author <> ?1"
-            " AND NOT EXISTS (SELECT 1 FROM forum_inbox AS i WHERE i.post = p.id)",
-            (self._me, post),
-        ).fetchone()
-        if row and any(row[1:]):
-            kind = ("reply", "mention", "quote")[row[1:].index(1)]
-            _insert(cursor, kind, record, post, row[0])
+    def _take_posts(self, cursor: sqlite3.Cursor, posts: Sequence[tuple[bytes, bytes]]) -> None:
+        """Each with the record that brought what it says: its own, or an edit."""
+        for start in range(0, len(posts), _VARIABLES):
+            some = posts[start : start + _VARIABLES]
+            rows = cursor.execute(
+                "SELECT p.id, p.author, p.reply_to IS NOT NULL AND"
+                " EXISTS (SELECT 1 FROM forum_posts AS o WHERE o.id = p.reply_to AND o.author = ?),"
+                " EXISTS (SELECT 1 FROM forum_mentions AS m WHERE m.agent = ? AND m.post = p.id),"
+                " EXISTS (SELECT 1 FROM forum_quotes AS q JOIN forum_posts AS o ON o.id = q.quoted"
+                "  WHERE q.post = p.id AND o.author = ?)"
+                f" FROM forum_posts AS p WHERE id IN ({','.join('?' * len(some))})"
+                " AND author <> ? AND NOT EXISTS (SELECT 1 FROM forum_inbox AS i"
+                "  WHERE i.post = p.id)",
+                (*(self._me,) * 3, *(post for post, _ in some), self._me),
+            ).fetchall()
+            concern = {row[0]: row[1:] for row in rows if any(row[2:])}
+            for post, record in some:
+                if post in concern:
+                    author, *how = concern.pop(post)
+                    kind = ("reply", "mention", "quote")[how.index(1)]
+                    _insert(cursor, kind, record, post, author)
 
     def _take_reaction(self, cursor: sqlite3.Cursor, record: bytes) -> None:
         row = cursor.execute(

@@ -66,7 +66,8 @@ def unread(
             "  WHERE kind IN ('reply', 'mention', 'quote')"
             f"  ORDER BY position DESC LIMIT {MAX_EXAMINED}) AS i"
             " CROSS JOIN forum_mentions AS m ON m.agent = ? AND m.post = i.post"
-            f" CROSS JOIN forum_arrivals AS a ON a.post = m.post {_SHOWN}"
+            " CROSS JOIN records AS s ON s.id = m.post"
+            f" CROSS JOIN forum_arrivals AS a ON a.position = s.position {_SHOWN}"
             " LEFT JOIN read_marks AS r ON r.room = a.room"
             " WHERE a.position > coalesce(r.position, -1) GROUP BY a.room",
             (me, me),
@@ -89,8 +90,9 @@ def which_unread(
     """Those of ``posts`` that are unread; at most a page of them."""
     marks = ",".join("?" * len(posts))
     rows = connection.execute(
-        "SELECT a.post FROM forum_arrivals AS a LEFT JOIN read_marks AS m ON m.room = a.room"
-        f" WHERE a.post IN ({marks}) AND a.author <> ? AND a.position > coalesce(m.position, -1)",
+        "SELECT a.post FROM records AS s CROSS JOIN forum_arrivals AS a ON a.position = s.position"
+        " LEFT JOIN read_marks AS m ON m.room = a.room"
+        f" WHERE s.id IN ({marks}) AND a.author <> ? AND a.position > coalesce(m.position, -1)",
         (*posts, me),
     )
     return {bytes(row[0]) for row in rows}

@@ -38,7 +38,7 @@ _TABLES = (
     "DROP TABLE IF EXISTS forum_arrivals",
     "CREATE VIRTUAL TABLE forum_search USING fts5 (text, tags, prefix = '2 3',"
     " tokenize = 'unicode61 remove_diacritics 2')",
-    "CREATE TABLE forum_arrivals (position INTEGER PRIMARY KEY, post BLOB NOT NULL UNIQUE,"
+    "CREATE TABLE forum_arrivals (position INTEGER PRIMARY KEY, post BLOB NOT NULL,"
     " room BLOB NOT NULL, author BLOB NOT NULL, created_ms INTEGER NOT NULL,"
     " current BLOB NOT NULL)",
     "CREATE INDEX forum_arrivals_room ON forum_arrivals (room, position)",
@@ -77,22 +77,23 @@ def tag(field: str, value: bytes) -> str:
     return field + value.hex()
 
 
-def read_entries(cursor: sqlite3.Cursor, posts: Iterable[bytes]) -> list[Entry]:
-    """What the forum's view says now of posts, those that are here and not removed."""
+def read_entries(cursor: sqlite3.Cursor, posts: Sequence[bytes]) -> list[Entry]:
+    """What the forum's view says now of posts, those that are here and not removed, in the order
+    of their arrival. At most `_BATCH` of them."""
+    rows = cursor.execute(
+        "SELECT p.id, r.position, p.room, p.author, p.created_ms, p.current, c.body"
+        " FROM forum_posts AS p CROSS JOIN records AS r ON r.id = p.id"
+        " CROSS JOIN records AS c ON c.id = p.current"
+        f" WHERE p.id IN ({_marks(posts)}) AND NOT p.removed AND c.body IS NOT NULL",
+        posts,
+    ).fetchall()
     entries = []
-    for post in posts:
-        row = cursor.execute(
-            "SELECT r.position, p.room, p.author, p.created_ms, p.current, c.body"
-            " FROM forum_posts AS p JOIN records AS r ON r.id = p.id"
-            " JOIN records AS c ON c.id = p.current"
-            " WHERE p.id = ? AND NOT p.removed AND c.body IS NOT NULL",
-            (post,),
-        ).fetchone()
-        if row:
-            position, room, author, created_ms, current, body = row
-            said = kinds.read_post(body)
-            rest = (said.text, said.mentions, bool(said.files))
-            entries.append(Entry(post, position, room, author, created_ms, current, *rest))
+    for post, position, room, author, created_ms, current, body in sorted(
+        rows, key=lambda row: int(row[1])
+    ):
+        said = kinds.read_post(body)
+        rest = (said.text, said.mentions, bool(said.files))
+        entries.append(Entry(post, position, room, author, created_ms, current, *rest))
     return entries
 
 
@@ -104,7 +105,7 @@ class SearchView:
     """
 
     name = "search"
-    version = 2
+    version = 3
 
     def reset(self, cursor: sqlite3.Cursor) -> None:
         for statement in _TABLES:
@@ -136,12 +137,12 @@ def _refresh(cursor: sqlite3.Cursor, posts: Iterable[bytes]) -> None:
 
 
 def _refresh_some(cursor: sqlite3.Cursor, posts: Sequence[bytes]) -> None:
-    for post in posts:
-        row = cursor.execute(
-            "DELETE FROM forum_arrivals WHERE post = ? RETURNING position", (post,)
-        ).fetchone()
-        if row:
-            cursor.execute("DELETE FROM forum_search WHERE rowid = ?", row)
+    before = cursor.execute(
+        "DELETE FROM forum_arrivals WHERE position IN ("
+        f"SELECT position FROM records WHERE id IN ({_marks(posts)})) RETURNING position",
+        posts,
+    ).fetchall()
+    cursor.executemany("DELETE FROM forum_search WHERE rowid = ?", before)
     entries = read_entries(cursor, posts)
     cursor.executemany(
         "INSERT INTO forum_arrivals VALUES (?, ?, ?, ?, ?, ?)",
@@ -211,13 +212,13 @@ def _among(connection: sqlite3.Connection, query: Query, thread: bytes | None) -
     allowed = []
     if thread is not None:
         allowed.append(
-            "SELECT a.position FROM forum_posts AS p JOIN forum_arrivals AS a ON a.post = p.id"
+            "SELECT r.position FROM forum_posts AS p JOIN records AS r ON r.id = p.id"
             " WHERE p.thread = ?"
         )
     values = [value for value, wanted in query.labels if wanted]
     for _ in values:
         allowed.append(
-            "SELECT a.position FROM forum_labels AS l JOIN forum_arrivals AS a ON a.post = l.target"
+            "SELECT r.position FROM forum_labels AS l JOIN records AS r ON r.id = l.target"
             " WHERE l.value = ? AND l.is_on"
         )
     if not allowed:
@@ -247,13 +248,16 @@ def _in_time(
     connection: sqlite3.Connection, query: Query, positions: Sequence[int]
 ) -> dict[int, bytes]:
     """By position, the newest first."""
-    marks = ",".join("?" * len(positions))
     rows = connection.execute(
-        f"SELECT position, post FROM forum_arrivals WHERE position IN ({marks})"
+        f"SELECT position, post FROM forum_arrivals WHERE position IN ({_marks(positions)})"
         " AND created_ms >= ? AND created_ms < ? ORDER BY position DESC",
         (*positions, *_dates(query)),
     )
     return {position: bytes(post) for position, post in rows}
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _dates(query: Query) -> tuple[int, int]:

@@ -90,7 +90,7 @@ TABLES = (
     "CREATE INDEX forum_posts_shown ON forum_posts (room, created_ms, id) WHERE hidden = ''",
     "CREATE INDEX forum_posts_own ON forum_posts (author, room, created_ms, id) WHERE hidden <> ''",
     "CREATE INDEX forum_posts_thread ON forum_posts (thread)",
-    "CREATE INDEX forum_posts_replies ON forum_posts (reply_to)",
+    "CREATE INDEX forum_posts_replies ON forum_posts (reply_to) WHERE reply_to IS NOT NULL",
     "CREATE INDEX forum_posts_charter ON forum_posts (charter)",
     "CREATE INDEX forum_posts_rate ON forum_posts (author, span, seq, id)",
     """CREATE TABLE forum_edits (

@@ -46,8 +46,22 @@ def thread_for(
     return row[0] if row else None
 
 
-def join_replies(cursor: sqlite3.Cursor, identity: bytes, room: bytes, thread: bytes) -> None:
-    """Tell what answers a post, and what answers that, which thread it stands in."""
+def join_replies(cursor: sqlite3.Cursor, posts: Sequence[bytes]) -> None:
+    """Tell what was here before the new posts that it answers which thread it stands in."""
+    for start in range(0, len(posts), _VARIABLES):
+        some = posts[start : start + _VARIABLES]
+        rows = cursor.execute(
+            f"SELECT id, room, thread FROM forum_posts AS p WHERE id IN ({_marks(some)})"
+            " AND thread IS NOT NULL AND EXISTS (SELECT 1 FROM forum_posts AS o"
+            "  WHERE o.reply_to = p.id AND +o.room = p.room AND +o.thread IS NULL)",
+            some,
+        ).fetchall()
+        for row in rows:
+            _join(cursor, *row)
+
+
+def _join(cursor: sqlite3.Cursor, identity: bytes, room: bytes, thread: bytes) -> None:
+    """What answers a post, and what answers that."""
     level = [identity]
     while level:
         following: list[bytes] = []
@@ -158,12 +172,16 @@ def _steps(connection: sqlite3.Connection, posts: Sequence[bytes]) -> dict[bytes
         rows = connection.execute(
             "SELECT p.id, o.id, p.reply_to IS NOT NULL, p.thread FROM forum_posts AS p"
             " LEFT JOIN forum_posts AS o ON o.id = p.reply_to AND o.room = p.room"
-            f" WHERE p.id IN ({','.join('?' * len(some))})",
+            f" WHERE p.id IN ({_marks(some)})",
             some,
         )
         for identity, parent, is_reply, thread in rows:
             found[identity] = _Step(parent, bool(is_reply), thread)
     return found
+
+
+def _marks(values: Sequence[bytes]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _depth(known: dict[bytes, _Step], post: bytes | None) -> int:

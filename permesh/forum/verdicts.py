@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from . import rules
 from .branches import Link, choose
 from .charter import PER_HOUR, Charter, breach
-from .charters import Cache, Change, judge
+from .charters import Cache, Change
 
 ROOMS, CHARTERS, POSTS, EDITS = "forum_rooms", "forum_charters", "forum_posts", "forum_edits"
 REACTIONS, LABELS = "forum_reactions", "forum_labels"
@@ -33,16 +33,19 @@ _QUOTAS = {
 
 @dataclass
 class Touched:
-    """Rows whose verdicts are to be made anew, and with them what follows in the same span."""
+    """Rows whose verdicts are to be made anew, and with them what follows in the same span: each
+    with whether it says already what it would say if nothing came before it."""
 
-    rows: defaultdict[tuple[str, bytes, int], set[tuple[int, bytes]]] = field(
-        default_factory=lambda: defaultdict(set)
+    rows: defaultdict[tuple[str, bytes, int], dict[tuple[int, bytes], bool]] = field(
+        default_factory=lambda: defaultdict(dict)
     )
 
-    def add(self, table: str, author: bytes, span: int, seq: int, identity: bytes) -> None:
-        self.rows[table, author, span].add((seq, identity))
+    def add(
+        self, table: str, author: bytes, span: int, seq: int, identity: bytes, said: bool = False
+    ) -> None:
+        self.rows[table, author, span][seq, identity] = said
 
-    def take(self, *tables: str) -> Iterator[tuple[str, bytes, int, set[tuple[int, bytes]]]]:
+    def take(self, *tables: str) -> Iterator[tuple[str, bytes, int, dict[tuple[int, bytes], bool]]]:
         for key in [key for key in self.rows if key[0] in tables]:
             yield *key, self.rows.pop(key)
 
@@ -128,7 +131,7 @@ def judge_one(
             (identity,),
         ).fetchone()
     )
-    by = judge(cursor, room, named, created_ms)
+    by = cache.judge(room, named, created_ms)
     charter = cache.get(by).charter if by else Charter("")
     breaks = breach(charter, author, text_bytes, file_bytes)
     now = [breaks, charter.posts_per_hour if table == POSTS else 0]
@@ -183,11 +186,13 @@ class _Span:
         )
         self._where = "author = ? AND span = ?" + (" AND version > 1" if table == CHARTERS else "")
 
-    def settle(self, touched: set[tuple[int, bytes]]) -> list[bytes]:
+    def settle(self, touched: Mapping[tuple[int, bytes], bool]) -> list[bytes]:
         """Returns the ids of which something else is said than before."""
         if self._is_roomy():
             # Nothing here depends on how many come before it.
-            return self._settle_alone(identity for _, identity in touched)
+            return self._settle_alone(
+                identity for (_, identity), said in touched.items() if not said
+            )
         return self._settle_from(min(touched))
 
     def _is_roomy(self) -> bool:
@@ -208,7 +213,7 @@ class _Span:
             # A room's record is a version of its charter and of no quota.
             if row is not None and (self._table != CHARTERS or self._counts(identity)):
                 _, _, frozen, hidden, breaks, _, _, rule = row
-                verdict = _verdict(frozen, breaks)
+                verdict = alone(frozen, breaks)
                 if verdict != (hidden, rule):
                     self._say(identity, verdict)
                     changed.append(identity)
@@ -239,7 +244,7 @@ class _Span:
             more = bool(rows)
             for seq, identity, frozen, hidden, breaks, per_hour, room, rule in rows:
                 place, compare = (seq, identity), ">"
-                verdict = _verdict(frozen, breaks)
+                verdict = alone(frozen, breaks)
                 if verdict == ("", "") and per_hour and in_rooms.count(room) >= per_hour:
                     verdict = (rules.RULE, PER_HOUR)
                 if verdict == ("", ""):
@@ -273,7 +278,7 @@ class _Span:
             )
 
 
-def _verdict(frozen: int, breaks: str) -> tuple[str, str]:
+def alone(frozen: int, breaks: str) -> tuple[str, str]:
     """The code and the rule, as far as a record decides them by itself."""
     if frozen:
         return rules.FORK, ""

@@ -33,7 +33,7 @@ class ForumView:
     """
 
     name = "forum"
-    version = 3
+    version = 4
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from permesh.records import MAX_RECORD_BYTES
 PAGE_IDS = 4096  # 139 KiB: a page is one message
 WANT_IDS = 512
 BATCH_BYTES = 256 * 1024  # of records in one message
-TAKEN_ASIDE = 2  # messages of records in check or on their way to the disk while the next one comes
+TAKEN_ASIDE = 6  # messages of records in check or on their way to the disk while the next one comes
 # Room for a full batch, or for an answer with all spaces, all offers and a record.
 SYNC_MESSAGE_BYTES = 384 * 1024
 SPACES = 2 + 1024  # identity, the commons, and the rooms that a member may follow

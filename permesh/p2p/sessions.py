@@ -215,6 +215,7 @@ class _Session:
                     actions = machine.received(await self._stream.receive(limits.MESSAGE_S))
                 action = actions.pop(0)
                 if isinstance(action, sync.Finished):
+                    await self._settle()  # nobody else fetches what is on its way to the disk
                     return action
                 if (
                     isinstance(action, sync.TakeIn)

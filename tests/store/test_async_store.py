@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from permesh import async_store
 from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError, Refused
 from permesh.p2p.journal import MAX_LEAD_MS, Journal, Signing
@@ -172,5 +174,179 @@ def test_a_full_disk_leaves_the_chain_as_it_was(tmp_path: Path) -> None:
             record = await journal.append("test.note", b"second")
             assert record.header.seq == 1
             assert [r.body for r in saved] == [b"first", b"second"]
+
+    trio.run(main)
+
+
+@asynccontextmanager
+async def busy(store: AsyncStore) -> AsyncIterator[None]:
+    """The writer's thread is held up until the block is left and all tasks have got in line."""
+    held, go = threading.Event(), threading.Event()
+
+    def hold(_store: Store) -> None:
+        held.set()
+        go.wait(10)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.write, hold)
+        await trio.to_thread.run_sync(held.wait)
+        try:
+            yield
+            await trio.testing.wait_all_tasks_blocked()
+        finally:
+            go.set()
+
+
+def test_saves_that_wait_go_to_the_disk_together_and_each_is_told_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            records = [Author("a").write(), *(Author(name).write() for name in "bcd")]
+            told: dict[int, list[Record]] = {}
+            commits: list[int] = []
+            really = Store.save
+
+            def save(self: Store, batch: Iterable[Record], now_ms: int) -> list[Record]:
+                new = really(self, batch, now_ms)
+                commits.append(len(new))
+                return new
+
+            async def ask(number: int, batch: list[Record]) -> None:
+                told[number] = await store.save(batch, 1)
+
+            monkeypatch.setattr(Store, "save", save)
+            async with trio.open_nursery() as nursery, busy(store):
+                for number, batch in enumerate(
+                    ([records[0]], [records[1], records[2]], [records[1]], [records[3]])
+                ):
+                    nursery.start_soon(ask, number, batch)
+                    await trio.testing.wait_all_tasks_blocked()
+            assert commits == [4]
+            assert told == {
+                0: [records[0]], 1: [records[1], records[2]], 2: [], 3: [records[3]]
+            }  # fmt: skip
+
+    trio.run(main)
+
+
+def test_no_commit_holds_up_other_writes_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(async_store, "SAVED_AT_ONCE", 2)
+        async with opened(tmp_path) as store:
+            sizes: list[int] = []
+            really = Store.save
+
+            def save(self: Store, batch: Iterable[Record], now_ms: int) -> list[Record]:
+                new = really(self, batch, now_ms)
+                sizes.append(len(new))
+                return new
+
+            monkeypatch.setattr(Store, "save", save)
+            async with trio.open_nursery() as nursery, busy(store):
+                for name in "abcde":
+                    nursery.start_soon(store.save, [Author(name).write()], 1)
+            assert sum(sizes) == 5
+            assert max(sizes) == 2
+
+    trio.run(main)
+
+
+def test_a_save_that_fails_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            good, bad = Author("a").write(), Author("b").write()
+            told: list[object] = []
+            really = Store.save
+
+            def save(self: Store, batch: Iterable[Record], now_ms: int) -> list[Record]:
+                batch = list(batch)
+                if bad in batch:
+                    raise PermeshError("store.full", "The disk is full.")
+                return really(self, batch, now_ms)
+
+            async def ask(record: Record) -> None:
+                try:
+                    told.append(await store.save([record], 1))
+                except PermeshError as error:
+                    told.append(error.code)
+
+            monkeypatch.setattr(Store, "save", save)
+            async with trio.open_nursery() as nursery, busy(store):
+                nursery.start_soon(ask, good)
+                nursery.start_soon(ask, bad)
+            assert [good] in told
+            assert "store.full" in told
+            assert store._writer.has(good.id)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_who_is_cancelled_saves_nothing_or_is_told_what_was_saved(
+    tmp_path: Path, first: bool
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            mine, other = Author("a").write(), Author("b").write()
+            told: list[Record] = []
+            scope = trio.CancelScope()
+
+            async def cancelled() -> None:
+                with scope:
+                    told.extend(await store.save([mine], 1))
+
+            async with trio.open_nursery() as nursery, busy(store):
+                if first:
+                    nursery.start_soon(cancelled)
+                    await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(store.save, [other], 1)
+                await trio.testing.wait_all_tasks_blocked()
+                if not first:
+                    nursery.start_soon(cancelled)
+                    await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+            assert (mine in told) == store._writer.has(mine.id)
+            assert store._writer.has(other.id)
+
+    trio.run(main)
+
+
+def test_who_is_cancelled_while_another_saves_its_records_is_told_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            mine, other = Author("a").write(), Author("b").write()
+            told: list[Record] = []
+            scope = trio.CancelScope()
+            saving, go = threading.Event(), threading.Event()
+            really = Store.save
+
+            def save(self: Store, batch: Iterable[Record], now_ms: int) -> list[Record]:
+                saving.set()
+                go.wait(10)
+                return really(self, batch, now_ms)
+
+            async def cancelled() -> None:
+                with scope:
+                    told.extend(await store.save([mine], 1))
+
+            monkeypatch.setattr(Store, "save", save)
+            async with trio.open_nursery() as nursery:
+                async with busy(store):
+                    nursery.start_soon(store.save, [other], 1)
+                    await trio.testing.wait_all_tasks_blocked()
+                    nursery.start_soon(cancelled)
+                    await trio.testing.wait_all_tasks_blocked()
+                await trio.to_thread.run_sync(saving.wait)
+                scope.cancel()
+                await trio.testing.wait_all_tasks_blocked()
+                go.set()
+            assert told == [mine]
 
     trio.run(main)
