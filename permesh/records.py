@@ -90,14 +90,20 @@ def _check_canonical(value: Any, depth: int, seen: int = 0) -> int:
         if seen + len(value) > MAX_ITEMS:
             raise Refused("format.too_many", f"The message has more than {MAX_ITEMS} items.")
         for item in value:
-            # Most items are ids: pages of them are what this is fast for.
-            seen = seen + 1 if type(item) is bytes else _check_canonical(item, depth + 1, seen)
+            # Most items are ids, in pages, or the numbers of a header.
+            kind = type(item)
+            if kind is bytes or (kind is int and 0 <= item <= MAX_UINT):
+                seen += 1
+            else:
+                seen = _check_canonical(item, depth + 1, seen)
     else:
         raise Refused("format.type", f"A {type(value).__name__} does not belong in a record.")
     return seen + 1
 
 
 def _check_text(value: str) -> None:
+    if value.isascii():
+        return
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
