@@ -82,7 +82,12 @@ def _mlx() -> Check:
     try:
         version, lm = metadata.version("mlx"), metadata.version("mlx-lm")
     except metadata.PackageNotFoundError as error:
-        return Check("mlx", "fail", f"{error} is not installed", "Reinstall: pip install permesh")
+        return Check(
+            "mlx",
+            "fail",
+            f"{error} is not installed",
+            "Install permesh again, from its folder: pip install .",
+        )
     backends = {
         "mlx-metal": "Metal",
         "mlx-cuda-13": "CUDA 13",
@@ -93,7 +98,7 @@ def _mlx() -> Check:
     if found is None:
         return Check(
             "mlx", "fail", f"mlx {version} has no backend",
-            "On Linux install 'mlx[cpu]', or permesh[cuda] for an NVIDIA GPU.",
+            f"On Linux: pip install 'mlx[cpu]=={version}', or 'mlx[cuda13]=={version}' for NVIDIA.",
         )  # fmt: skip
     return Check("mlx", "ok", f"mlx {version}, mlx-lm {lm}, backend {found}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ def test_none_found_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.Monk
     report = blas.find_blas()
     assert (report.name, report.fast) == ("reference", False)
     assert "libopenblas0" in report.remedy
+
+
+def test_what_the_remedy_installs_is_what_the_extra_holds() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    (wanted,) = project["optional-dependencies"]["blas"]
+    assert f"'{wanted.partition(';')[0].strip()}'" in blas.REMEDY_X86
 
 
 def test_the_environments_own_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,8 @@ SYSTEM_NAMES = (
     ("openblas", "libopenblas.so.0"),
     ("openblas", "libopenblas.so"),
 )
-REMEDY_X86 = "Install one: pip install 'permesh[blas]'   (or: apt install libopenblas0)"
+# What the extra `blas` holds, by its own name: permesh itself may have come from a folder.
+REMEDY_X86 = "Install one: pip install 'mkl>=2025'   (or: apt install libopenblas0)"
 REMEDY = "Install one, for example: apt install libopenblas0"
 
 
