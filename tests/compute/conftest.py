@@ -11,14 +11,14 @@ from . import tiny
 from .mesh import Mesh
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
     tiny.make(models)
     return models
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(models: Path) -> Iterator[Mesh]:
     """Three members, each with its engine process."""
     with Mesh(models) as mesh:

@@ -16,7 +16,7 @@ from tests.compute import tiny
 MODEL = tiny.NAME
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def root() -> Iterator[Path]:
     """A short path: a Unix socket's has little room."""
     path = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
@@ -24,7 +24,7 @@ def root() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(root: Path) -> Iterator[Demo]:
     """atlas (the registrar), birch and coral, admitted and connected, with a room and a model."""
     models = root / "models"
