@@ -20,8 +20,8 @@ from .store import Projection, Store
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-# Half a second, for which no other write waits longer.
-SAVED_AT_ONCE = 1_000
+# A second, for which no other write waits longer, and that only while so much comes at once.
+SAVED_AT_ONCE = 3_000
 
 
 class _Waiting:

@@ -21,9 +21,8 @@ from .errors import PermeshError
 # How long a connection waits for the other one's lock; writers are serialised above, so this is
 # met only when another program has the file open.
 BUSY_TIMEOUT_MS = 5_000
-WRITER_CACHE_KIB = 32 * 1024
+WRITER_CACHE_KIB = 64 * 1024
 CHECKPOINT_PAGES = 16_000  # of 4 KiB
-LOG_BYTES = 16 * 2**20  # what stays of the log on disk between checkpoints
 
 # Number n brings a database from user_version n - 1 to n. Only ever append.
 MIGRATIONS: tuple[str, ...] = (
@@ -152,7 +151,6 @@ class Database:
                     # and to be copied back from the log less often than every other commit.
                     self.connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
                     self.connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-                    self.connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
                     # What a statement may have to undo is a few pages, and would be a file.
                     self.connection.execute("PRAGMA temp_store = MEMORY")
                     # A commit has reached the disk when it returns: what was confirmed stays.

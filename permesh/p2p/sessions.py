@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import trio
 
 from permesh.async_store import AsyncStore
 from permesh.errors import PermeshError, Refused
+from permesh.records import record_id
 from permesh.space_index import SpaceIndex
 from permesh.spaces import SPACE_COMMONS, SPACE_IDENTITY
 from permesh.store import Store
@@ -226,10 +227,12 @@ class _Session:
                     await self._do(machine, actions.pop(0))
                 actions += await self._do(machine, action)
         finally:
-            self._release()
+            self._release(self._claimed)
 
     async def _do(self, machine: _Machine, action: sync.Action) -> list[sync.Action]:
-        if not isinstance(action, sync.Send | sync.TakeIn | sync.Offers):
+        if not isinstance(action, sync.Send | sync.TakeIn | sync.Offers) and not (
+            isinstance(action, sync.FindMissing) and _is_room(action.space)
+        ):
             await self._settle()  # what is here is asked for, and that is to be the truth
         match action:
             case sync.Send(data):
@@ -271,6 +274,8 @@ class _Session:
         except PermeshError as error:
             self._failure = error
         finally:
+            # What the peer lists again is here now; what it withholds stays its own to give.
+            self._release([record_id(wire[0]) for wire in wires])
             self._takings.release_on_behalf_of(token)
 
     async def _settle(self) -> None:
@@ -310,8 +315,9 @@ class _Session:
 
     async def _claim(self, space: bytes, ids: Sequence[bytes]) -> list[bytes]:
         """Those that are missing and that no other session is fetching."""
-        self._in_room = space not in (SPACE_IDENTITY, SPACE_COMMONS)
-        self._release()
+        self._in_room = _is_room(space)
+        if not self._in_room:
+            self._release(self._claimed)
         missing: Sequence[bytes] = []
         if space in self._shared._spaces():
             missing = self._shared._wanted(await self._store.scan(Store.missing, ids))
@@ -321,16 +327,20 @@ class _Session:
             self._asked += len(missing)
         fetching, now = self._shared._fetching, trio.current_time()
         found = [item for item in missing if fetching.get(item, now) <= now]
-        self._claimed = set(found)
+        self._claimed.update(found)
         # Who lists records and then gives one now and then keeps nobody else from giving them.
         fetching.update(dict.fromkeys(found, now + limits.CLAIM_S))
         self.left = self.left or len(found) < len(missing)
         return found
 
-    def _release(self) -> None:
-        for item in self._claimed:
+    def _release(self, ids: Iterable[bytes]) -> None:
+        for item in ids:
             self._shared._fetching.pop(item, None)
-        self._claimed = set()
+        self._claimed.difference_update(tuple(ids))
+
+
+def _is_room(space: bytes) -> bool:
+    return space not in (SPACE_IDENTITY, SPACE_COMMONS)
 
 
 def _held(
