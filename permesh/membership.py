@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -33,6 +34,7 @@ from .identity.hello import (
 )
 from .identity.keys import SEED_BYTES, SessionKey
 from .identity.owner import OwnerStatement
+from .identity.person import VOUCHED
 from .identity.proof import LogProof
 from .identity.registry import Seat
 from .identity.roster import Roster
@@ -63,6 +65,12 @@ OWNER_HEARD = "owner.heard"  # the verdict on an owner's visit
 MAX_BATCHES_READ = 1024
 
 _log = logging.getLogger("permesh.membership")
+
+
+def _letting_in(wish: Enrolment) -> str:
+    """What a registrar types; of whom it vouches for, it says whom it has met."""
+    who = " --person WHO" if wish.verifier == VOUCHED else ""
+    return f"A registrar lets {wish.name} in with: permesh members admit {wish.name}{who}"
 
 
 class Membership:
@@ -109,7 +117,12 @@ class Membership:
         self.registrar = Registrar(roster, secrets.agent, self._append, verifiers, now_ms)
         # What peers have against us, as they say; nothing of it is proven.
         self._refusals: dict[str, str] = {}
-        self._others_say: tuple[State, str] = ("asking", "No member has been reached yet.")
+        # And their reason, and what is to be done about it.
+        self._others_say: tuple[State, str, str] = (
+            "asking",
+            "No member has been reached yet.",
+            f"Once one is: {_letting_in(enrolment)}",
+        )
         self.on_change: Callable[[], None] = lambda: None
         self.on_proof: Callable[[], None] = lambda: None
         self.on_renewed: Callable[[], Awaitable[None]] | None = None
@@ -198,8 +211,19 @@ class Membership:
     def state(self) -> tuple[State, str]:
         """And one sentence: why, and what happens next."""
         if not self.is_member:
-            return self._others_say
-        return "member", " ".join(dict.fromkeys(self._refusals.values()))
+            state, why, next_step = self._others_say
+            return state, f"{why} {next_step}".rstrip()
+        return "member", self._out_of_favour() or " ".join(dict.fromkeys(self._refusals.values()))
+
+    def _out_of_favour(self) -> str:
+        """What our own log says against us, which needs nobody's word."""
+        seat = self.seat
+        try:
+            if seat is not None:
+                check_served(seat, self._credential, self.roster)
+        except Refused as refused:
+            return str(refused)
+        return ""
 
     @property
     def credential(self) -> Credential:
@@ -211,11 +235,11 @@ class Membership:
 
     def require_member(self) -> None:
         if not self.is_member:
-            state, why = self._others_say
+            _, why, next_step = self._others_say
             raise PermeshError(
                 "mesh.not_member",
-                f"This agent is not a member of {self.genesis.name} yet ({state}). {why}",
-                f"A registrar lets it in with: permesh members admit 0x{self.agent.hex()[:8]}",
+                f"This agent is not a member of {self.genesis.name} yet. {why}",
+                next_step,
                 http_status=403,
             )
         if not self._knows_its_chain:
@@ -285,7 +309,7 @@ class Membership:
             "pending",
             "admission.pending",
             f"The request is with the registrars of {self.genesis.name}.",
-            f"One of them lets you in with: permesh members admit 0x{asking.agent.hex()[:8]}",
+            _letting_in(asking.enrolment),
         )
 
     def _hear_owner(self, said: OwnerStatement) -> GateVerdict:
@@ -337,9 +361,8 @@ class Membership:
             if self._believe(LogProof.decode(verdict.extra)):
                 self._wake.set()
         elif not verdict.admitted and not self.is_member:
-            reason = " ".join(part for part in (verdict.message, verdict.remedy) if part)
             state: State = "pending" if verdict.status == "pending" else "refused"
-            self._others_say = (state, reason)
+            self._others_say = (state, verdict.message, verdict.remedy)
         if verdict.admitted:
             self._refusals.pop(peer_id, None)
         elif verdict.status == "refused" and self.is_member:
@@ -470,7 +493,8 @@ class Membership:
         )
         await self._remember(CREDENTIAL_KEY, credential.encode())
         self._credential, self._session = credential, session
-        _log.info("epoch %d begins; its credential holds until %d", epoch, credential.expires_ms)
+        until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(credential.expires_ms / 1000))
+        _log.info("epoch %d begins; its credential holds until %s", epoch, until)
         if self._journal is not None:
             if self.is_member:
                 await self._publish_credential()

@@ -195,6 +195,10 @@ class Recognised:
         return Verified(credential.agent, seat.number, seat.name, credential)
 
 
+def _sentence(reason: str) -> str:
+    return f"{reason.rstrip('. ') or 'no reason given'}."
+
+
 def check_served(seat: Seat, credential: Credential, roster: KnownMembers) -> None:
     """Raises ``Refused`` unless the seat's present key made the credential and is in good standing.
 
@@ -221,6 +225,6 @@ def check_served(seat: Seat, credential: Credential, roster: KnownMembers) -> No
     if seat.suspended is not None:
         raise Refused(
             "member.suspended",
-            f"The registrars have suspended this member: {seat.suspended or 'no reason given'}",
+            f"The registrars have suspended this member: {_sentence(seat.suspended)}",
             "Ask a registrar; permesh members shows who they are.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,23 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     trio.run(bounded)
 
 
+def test_who_is_suspended_knows_it_by_its_own_log(
+    founder: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        atlas = await founder.open()
+        await founder.settle()
+        assert atlas.state == ("member", "")
+        assert atlas.seat is not None
+        suspended = replace(atlas.seat, suspended="until we have talked")
+        monkeypatch.setattr(Membership, "seat", suspended)
+        state, why = atlas.state
+        assert state == "member"
+        assert "have suspended this member: until we have talked. Ask a registrar" in why
+
+    run(main)
+
+
 def test_a_newcomer_asks_waits_and_is_let_in(founder: Member, newcomer: Member) -> None:
     async def main() -> None:
         atlas, birch = await founder.open(), await newcomer.open()
@@ -137,7 +155,11 @@ def test_a_newcomer_asks_waits_and_is_let_in(founder: Member, newcomer: Member) 
         assert found.status == "pending"
         assert heard.status == "admitted"  # the newcomer knows that it speaks to a member
         assert birch.state[0] == "pending"
-        assert "permesh members admit" in birch.state[1]
+        assert birch.state[1].endswith("permesh members admit birch --person WHO")
+        with pytest.raises(PermeshError) as told:
+            birch.require_member()
+        assert str(told.value).count("permesh members admit") == 1
+        assert told.value.remedy.endswith("permesh members admit birch --person WHO")
         await founder.settle()
         assert founder.kinds() == [CREDENTIAL, REQUEST]
 
