@@ -24,7 +24,7 @@ def lock_home(home: Home) -> Iterator[None]:
         raise PermeshError(
             "daemon.running",
             f"A daemon is running on {home.root}.",
-            "Stop it first, or choose another home with --home.",
+            "Stop it first, or choose another home: permesh --home DIR COMMAND",
             http_status=409,
         ) from error
     except OSError as error:

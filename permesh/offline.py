@@ -86,7 +86,7 @@ def create_identity(
         raise PermeshError(
             "keys.exist",
             f"{home.root} holds an identity already.",
-            "Show it with 'permesh id', or choose another home with --home.",
+            "Show it with 'permesh id', or choose another home: permesh --home DIR COMMAND",
         )
     make_private_directory(home.root)
     make_private_directory(home.keys)
@@ -124,11 +124,15 @@ def create_mesh(
     return genesis
 
 
-def join_mesh(home: Home, line: str, who: Evidence, passphrase: str | None = None) -> None:
-    """Enrol in the mesh of an invite; the daemon then asks to be let in."""
+def join_mesh(home: Home, line: str, who: Evidence, passphrase: str | None = None) -> bool:
+    """Enrol in the mesh of an invite; the daemon then asks to be let in.
+
+    Returns whether it need not ask: the genesis names this agent one of the founders.
+    """
     invite = Invite.parse(line)
     owner, agent, _ = _wallets(home, passphrase)
     _enter(home, invite.genesis, owner, agent, invite.bootstrap, who(invite.genesis), _now_ms())
+    return any(one.agent == agent.address for one in invite.genesis.registrars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,9 @@ def move_in(home: Home, line: str, owner: Wallet, agent: Wallet) -> None:
 def founder_line(home: Home, person: str) -> str:
     """What the one who founds a mesh needs of this home, to name it a registrar."""
     card = identity_card(home)
+    if home.database.is_file():
+        with closing(Store(home.database, read_only=True)) as store:
+            _require_no_mesh(store)
     founder = Founder(
         bytes.fromhex(card.owner[2:]), bytes.fromhex(card.agent[2:]), card.name, person_hash(person)
     )
@@ -248,19 +255,25 @@ def _enter(
     )  # fmt: skip
     with lock_home(home), closing(Views(agent.address).open(home.database)) as store:
         known = store.get_value(GENESIS_KEY)
-        if known is not None and known != genesis.encode():
-            raise PermeshError(
-                "mesh.already",
-                f"This agent belongs to the mesh {Genesis.decode(known).name} already.",
-                "One home is one agent in one mesh; choose another with --home.",
-                http_status=409,
-            )
+        if known != genesis.encode():
+            _require_no_mesh(store)
         store.set_value(BOOTSTRAP_KEY, pack(list(bootstrap)))
         if known is None:  # a second invite to the same mesh only brings new addresses
             store.set_value(ENROLMENT_KEY, enrolment.encode())
             store.set_value(GENESIS_KEY, genesis.encode())
             if founded:
                 store.set_value(FOUNDED_KEY, b"\x01")
+
+
+def _require_no_mesh(store: Store) -> None:
+    known = store.get_value(GENESIS_KEY)
+    if known is not None:
+        raise PermeshError(
+            "mesh.already",
+            f"This agent belongs to the mesh {Genesis.decode(known).name} already.",
+            "One home is one agent in one mesh; choose another: permesh --home DIR COMMAND",
+            http_status=409,
+        )
 
 
 def identity_card(home: Home) -> schema.Identity:

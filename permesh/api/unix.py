@@ -90,7 +90,7 @@ def _remove_stale(path: Path) -> None:
     raise PermeshError(
         "daemon.running",
         "A daemon is already running on this home.",
-        "Use it, stop it, or choose another home with --home.",
+        "Use it, stop it, or choose another home: permesh --home DIR COMMAND",
     )
 
 

@@ -23,6 +23,12 @@ from .passphrase import (
 )
 from .root import Face, json_option, pass_face
 
+_NEXT = "Next: permesh mesh create NAME --person WHO, or permesh mesh join LINE --person WHO"
+_NEXT_OF_AN_OWNER = (
+    "Next, to bring this owner's ID here: permesh owner move --agent 0xOLD --invite LINE. For "
+    "another mesh: permesh mesh create NAME --person WHO, or permesh mesh join LINE --person WHO"
+)
+
 
 @click.command()
 @click.option("--name", required=True, help="1 to 32 of a-z, 0-9 and '-'.")
@@ -51,7 +57,7 @@ def init(
     offline.create_identity(face.home, name, chosen, owner_wallet)
     card = offline.identity_card(face.home)
     output.console().print(output.card(card))
-    click.echo(f"It is kept in {face.home.root}. Next: permesh mesh create NAME, or mesh join LINE")
+    click.echo(f"It is kept in {face.home.root}. {_NEXT_OF_AN_OWNER if owner_wallet else _NEXT}")
 
 
 person_option = click.option(
@@ -178,6 +184,11 @@ def mesh_create(
         if genesis.threshold == count:
             click.echo("If one of them is lost, nobody decides any more: found it with more.")
     click.echo(f"You founded {name}. Next: permesh daemon, then permesh mesh invite")
+    if count > 1:
+        click.echo(
+            "The other founders then run, each with what they gave to 'permesh id --founder': "
+            "permesh mesh join LINE --person WHO, then permesh daemon. They are in by that."
+        )
 
 
 @mesh.command("invite")
@@ -213,8 +224,13 @@ def mesh_join(
         who = offline.soul_of(face.home, soul)
     else:
         who = offline.known_as(_person(person))
-    with_passphrase(face.home, passphrase_fd, partial(offline.join_mesh, face.home, line, who))
-    click.echo("Next: permesh daemon. A registrar lets you in with: permesh members admit NAME")
+    join = partial(offline.join_mesh, face.home, line, who)
+    if with_passphrase(face.home, passphrase_fd, join):
+        click.echo("You are one of its founders, and so in already. Next: permesh daemon")
+        return
+    admit = f"permesh members admit {offline.identity_card(face.home).name}"
+    met = " --person WHO" if soul is None else ""  # of a soul no registrar says whom it has met
+    click.echo(f"Next: permesh daemon. A registrar lets you in with: {admit}{met}")
 
 
 @click.group(invoke_without_command=True)

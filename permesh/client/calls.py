@@ -282,7 +282,7 @@ def _unreachable(error: BaseException) -> PermeshError:
             return PermeshError(
                 "daemon.forbidden",
                 "The daemon's socket belongs to another user.",
-                "Run this as the user who started the daemon, or choose a home with --home.",
+                "Run this as the user who started it, or choose a home: permesh --home DIR COMMAND",
             )
         if isinstance(cause, OSError) and cause.errno == errno.EAGAIN:
             return _busy()

@@ -24,7 +24,7 @@ def make_private_directory(path: Path) -> None:
         raise PermeshError(
             "home.unwritable",
             f"The directory {path} cannot be made: {error.strerror}.",
-            "Choose another home with --home or PERMESH_HOME.",
+            "Choose another home by PERMESH_HOME, or: permesh --home DIR COMMAND",
         ) from error
 
 
@@ -50,7 +50,7 @@ def write_secret(path: Path, content: bytes) -> None:
         raise PermeshError(
             "keys.exist",
             f"{path} exists already and is not overwritten.",
-            "Choose another home with --home, or move the old identity away.",
+            "Move the old identity away, or choose another home: permesh --home DIR COMMAND",
         ) from error
     except OSError as error:
         raise PermeshError(

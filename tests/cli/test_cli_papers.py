@@ -130,7 +130,8 @@ def test_a_mesh_is_founded_by_several(atlas, founder, others, options, threshold
     count = 1 + len(others)
     assert (f"{threshold} of its {count} registrars decide who is let in." in words) == bool(others)
     assert ("If one of them is lost" in words) == (threshold == count > 1)
-    assert words.endswith("You founded orchard. Next: permesh daemon, then permesh mesh invite\n")
+    assert "You founded orchard. Next: permesh daemon, then permesh mesh invite\n" in words
+    assert ("The other founders then run" in words) == bool(others)
     card = json.loads(atlas("id", "--json").stdout)
     assert (card["number"], card["mesh_id"]) == ("AGT-0001", genesis.mesh_id.hex())
 
@@ -141,9 +142,25 @@ def test_each_founder_joins_with_the_invite_as_the_one_that_was_named(
     said(create(atlas, *named_by(founder("ben"))))
     paper = said(atlas("mesh", "genesis"))
     invite = Invite(read_genesis(json.loads(paper)), ()).line()
-    said(elsewhere("ben")("mesh", "join", invite, "--person", mail("ben")))
+    joined = said(elsewhere("ben")("mesh", "join", invite, "--person", mail("ben")))
+    assert joined == "You are one of its founders, and so in already. Next: permesh daemon\n"
     assert json.loads(elsewhere("ben")("id", "--json").stdout)["number"] == "AGT-0002"
     assert said(elsewhere("ben")("mesh", "genesis")) == paper
+
+
+def test_who_was_not_named_needs_a_registrar(atlas, elsewhere) -> None:
+    said(create(atlas))
+    invite = Invite(read_genesis(json.loads(said(atlas("mesh", "genesis")))), ()).line()
+    said(elsewhere("dan")("init", "--name", "dan"))
+    joined = said(elsewhere("dan")("mesh", "join", invite, "--person", mail("dan")))
+    assert joined.endswith("lets you in with: permesh members admit dan --person WHO\n")
+
+
+def test_a_home_that_is_in_a_mesh_prints_no_founders_line(atlas) -> None:
+    said(create(atlas))
+    line = failed(atlas("id", "--founder", "--person", mail("atlas")))
+    assert "This agent belongs to the mesh orchard already." in line
+    assert "permesh --home DIR COMMAND" in line
 
 
 def founds_nothing(permesh, *options: str) -> str:
