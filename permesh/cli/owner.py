@@ -13,6 +13,7 @@ from permesh.display import clean_line
 from permesh.errors import PermeshError
 
 from . import output
+from .inputs import confirm
 from .passphrase import descriptor_option, read_passphrase, with_known, with_passphrase
 from .root import Face, json_option, pass_face
 
@@ -48,9 +49,11 @@ def owner() -> None:
 
 
 @owner.command("revoke")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @_options
 def revoke(
     face: Face,
+    yes: bool,
     agent: str | None,
     invite: str | None,
     wallet: Path | None,
@@ -66,7 +69,16 @@ def revoke(
     key = with_passphrase(
         face.home, passphrase_fd, partial(ownership.owner_wallet, face.home, wallet)
     )
-    _say(face, agent, invite, key, ownership.revocation)
+
+    def meant(genesis: Genesis, owner: Wallet, subject: bytes) -> OwnerStatement:
+        confirm(
+            f"No member serves the key 0x{subject.hex()} from then on, and nothing takes that "
+            "back: the ID lives on under a new key only. Revoke it?",
+            yes=yes,
+        )
+        return ownership.revocation(genesis, owner, subject)
+
+    _say(face, agent, invite, key, meant)
 
 
 @owner.command("move")

@@ -23,7 +23,7 @@ from tests.api.fakenode import running
 
 RECORD = "7f" * 32
 OLD = "0x" + "c3" * 20
-REVOKED = ["owner", "revoke"]
+REVOKED = ["owner", "revoke", "--yes"]
 REPAIRED = ["owner", "repair", "7", RECORD]
 
 
@@ -67,6 +67,7 @@ def test_a_new_home_takes_the_owner_that_there_is(elsewhere, kept: Path) -> None
     old, new = elsewhere("old"), elsewhere("new")
     shown = said(new("init", "--name", "birch", "--owner-wallet", str(kept)))
     assert card(old)["owner"] in shown
+    assert "permesh owner move --agent 0xOLD --invite LINE" in shown
     assert card(new)["owner"] == card(old)["owner"]
     assert card(new)["agent"] != card(old)["agent"]
     assert card(new)["peer_id"] != card(old)["peer_id"]
@@ -220,6 +221,13 @@ def test_a_revocation_is_told_of_ones_own_agent(permesh, beside) -> None:
     assert statement.owner == beside.owner.address
     assert statement.agent == beside.agent.address
     assert before <= statement.said_ms <= offline._now_ms()
+
+
+def test_nothing_is_revoked_unless_it_is_meant(permesh, beside) -> None:
+    line = failed(permesh("owner", "revoke"))
+    assert f"0x{beside.agent.address.hex()} from then on" in line
+    assert line.endswith("Say so with --yes.\n")
+    assert beside.node.owners_say == []
 
 
 def test_a_repair_names_the_place_and_the_record(permesh, beside) -> None:

@@ -130,7 +130,7 @@ def test_a_revoked_key_is_refused_and_the_id_lives_on_under_another(three: Three
     kept = three.root / "owner.json"
     kept.write_bytes((dan.home.keys / "owner.json").read_bytes())
     of_owner = ("--agent", agent, "--invite", line)
-    told = elsewhere.run("owner", "revoke", *of_owner, "--wallet", str(kept))
+    told = elsewhere.run("owner", "revoke", "--yes", *of_owner, "--wallet", str(kept))
     # Not dan, whose address is in the invite as well: whoever has its key would say anything.
     assert told == f"ann tells orchard: revoke {agent}\n"
     wait_for("ann to drop it", HEARD_SECONDS, lambda: not connected(ann, "dan"))
