@@ -111,6 +111,10 @@ class ForumNode(Protocol):
 
     async def react(self, post: str, reaction: schema.NewReaction) -> schema.Post: ...
 
+    async def file(self, file: str) -> schema.Attachment:
+        """One that some post here names, by its hash or a unique prefix of it."""
+        ...
+
     async def labels(self, post: str) -> schema.Labels:
         """Every label of a post, whether it counts here or not."""
         ...

@@ -23,6 +23,7 @@ ATTACHMENTS = "/attachments"
 # A room's name holds no slash, so that whatever follows it in a path is not part of it.
 Room = Annotated[str, Path(min_length=1, description="a name, or an id")]
 PostId = Annotated[str, Path(min_length=1, description="an id, or its beginning")]
+NamedFile = Annotated[str, Path(min_length=1, description="a file's hash, or its beginning")]
 Agent = Annotated[str, Path(min_length=1, description="a number, a name, or an address")]
 FileHash = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of its bytes")]
 Order = Annotated[Literal["asc", "desc"], Query()]
@@ -138,6 +139,11 @@ def _post_routes(router: APIRouter, forum: ForumNode) -> None:
     @router.get("/posts/{post}/versions", responses=named)
     async def versions(post: PostId) -> schema.Versions:
         return await forum.versions(post)
+
+    @router.get("/files/{file}", responses=named)
+    async def file(file: NamedFile) -> schema.Attachment:
+        """A file that some post here names, as it describes it; its bytes are in /attachments."""
+        return await forum.file(file)
 
     @router.put("/posts/{post}/reactions", responses=written)
     async def react(post: PostId, reaction: schema.NewReaction) -> schema.Post:

@@ -74,6 +74,11 @@ def versions(post: str) -> Call[schema.Versions]:
     return get(schema.Versions, f"/posts/{segment(post)}/versions")
 
 
+def file(file: str) -> Call[schema.Attachment]:
+    """One that some post names, by its hash or a unique beginning of it."""
+    return get(schema.Attachment, f"/files/{segment(file)}")
+
+
 def post(room: str, post: schema.NewPost | str, reply_to: str | None = None) -> Call[schema.Post]:
     """``post``: all of it, or its text."""
     if isinstance(post, str):

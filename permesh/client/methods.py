@@ -74,6 +74,7 @@ class Methods:
     thread = Method(forum.thread)
     read_post = Method(forum.read_post)
     versions = Method(forum.versions)
+    file = Method(forum.file)
     post = Method(forum.post)
     edit = Method(forum.edit)
     remove = Method(forum.remove)

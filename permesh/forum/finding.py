@@ -62,7 +62,7 @@ def find_post(connection: sqlite3.Connection, reference: str) -> bytes:
         raise NotFound(
             "post.unknown",
             f"There is no post '{reference[:80]}' here.",
-            "See the posts and their ids with: permesh read ROOM --json",
+            "See the posts and their ids with: permesh read ROOM",
         )
     return found[0]
 
@@ -75,14 +75,43 @@ def find_parent(connection: sqlite3.Connection, room: bytes, reference: str) -> 
         raise NotFound(
             "post.unknown_parent",
             f"There is no post '{reference[:80]}' in this room.",
-            "See the posts and their ids with: permesh read ROOM --json",
+            "See the posts and their ids with: permesh read ROOM",
         )
     return found[0]
+
+
+def find_file(connection: sqlite3.Connection, reference: str) -> tuple[bytes, bytes]:
+    """The hash of a file by its unique beginning, and a post that names it, the first that is
+    shown if one is; raises ``attachment.unknown``, ``attachment.ambiguous``."""
+    _require_digits(reference)
+    bounds = _prefix_bounds(reference)
+    naming = " FROM forum_files AS f JOIN forum_posts AS p ON p.id = f.post AND NOT p.removed"
+    found = [] if bounds is None else connection.execute(
+        f"SELECT DISTINCT f.hash{naming} WHERE f.hash BETWEEN ? AND ? LIMIT 2", bounds
+    ).fetchall()  # fmt: skip
+    if not found:
+        raise NotFound(
+            "attachment.unknown",
+            f"No post here names a file '{reference[:80]}'.",
+            "Copy the hash from: permesh read ROOM",
+        )
+    if len(found) > 1:
+        raise PermeshError(
+            "attachment.ambiguous",
+            f"'{reference}' fits several files.",
+            "Give more digits of the hash.",
+        )
+    post = connection.execute(
+        f"SELECT p.id{naming} WHERE f.hash = ? ORDER BY p.hidden <> '', p.created_ms, p.id LIMIT 1",
+        found[0],
+    ).fetchone()
+    return bytes(found[0][0]), bytes(post[0])
 
 
 def _find_posts(
     connection: sqlite3.Connection, reference: str, condition: str, values: tuple[bytes, ...]
 ) -> list[bytes]:
+    _require_digits(reference)
     bounds = _prefix_bounds(reference)
     if bounds is None:
         return []
@@ -96,6 +125,16 @@ def _find_posts(
             "post.ambiguous", f"'{reference}' fits several posts.", "Give more digits of the id."
         )
     return [bytes(row[0]) for row in found]
+
+
+def _require_digits(reference: str) -> None:
+    """Something may well begin like this: not "there is none", but "say more"."""
+    if len(reference) < MIN_PREFIX and _HEX.fullmatch(reference):
+        raise PermeshError(
+            "id.too_short",
+            f"'{reference}' is too short.",
+            f"Give at least {MIN_PREFIX} digits of the id.",
+        )
 
 
 def _prefix_bounds(prefix: str) -> tuple[bytes, bytes] | None:

@@ -24,7 +24,7 @@ from .following import Followed
 from .inbox import Item
 from .judgements import Judged
 from .pages import clamp
-from .query import Filter, Query, parse
+from .query import Filter, Query, parse, unknown_filters
 from .search import HAS_FILE, HAS_LINK, Found, tag
 from .sight import Sight
 
@@ -144,7 +144,8 @@ class Personal:
 
         found, items = await self._store.read(look_up)
         more = None if found.below is None else make_cursor(found.below)
-        return schema.Posts(items=items, next_cursor=more)
+        hint = "" if items or more else unknown_filters(query)
+        return schema.Posts(items=items, next_cursor=more, hint=hint)
 
     def _search(
         self,
@@ -270,6 +271,10 @@ class Personal:
 
     async def judge(self, agent: str, judgement: schema.NewJudgement) -> schema.Judgement:
         address = self._agent(agent)
+        if address == self._me and judgement.labels:
+            raise PermeshError(
+                "judgements.self", "Your own labels count here anyway.", "Name another member."
+            )
         if address == self._me and judgement.heard not in (None, "yes"):
             raise PermeshError(
                 "judgements.self", "You cannot mute or block yourself.", "Name another member."

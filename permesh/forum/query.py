@@ -114,6 +114,26 @@ def parse(text: str, now_ms: int) -> Query:
     return reader.finish()
 
 
+def unknown_filters(text: str) -> str:
+    """What was looked for as words and reads like a filter, in one sentence; "" if nothing does.
+
+    The name of a filter has to be followed by what a name or a date begins with: `std::move` and
+    `https://…` are words.
+    """
+    odd = dict.fromkeys(
+        match["field"].lower()
+        for match in _TOKEN.finditer(text)
+        if match["field"]
+        and match["field"].lower() not in _FIELDS
+        and re.match(r"[\w@#]", match["quoted"] or match["plain"] or "")
+    )
+    if not odd:
+        return ""
+    said = ", ".join(f"'{one[:32]}:'" for one in list(odd)[:3])
+    known = ", ".join(f"{one}:" for one in _FIELDS)
+    return f"{said} {'is no filter' if len(odd) == 1 else 'are no filters'}; they are {known}."
+
+
 def words(text: str) -> list[str]:
     """Roughly what FTS5's unicode61 makes of a text: runs of letters, marks and digits."""
     plain = "".join(

@@ -95,6 +95,7 @@ class Reader(Shapes):
                 continue
             rowid, label, name, skeleton, author, created_ms, last_post_ms = row
             shown, hidden = self._counts(sight, room)
+            number, maker = self.describe(author)
             force = sight.charters.in_force(room)
             why_not = sight.would_hide(verdicts.POSTS, now_ms, room)
             found.append(
@@ -104,6 +105,8 @@ class Reader(Shapes):
                     looks_like=_looks_like(connection, rowid, name, skeleton),
                     purpose=force.charter.purpose,
                     creator=address(author),
+                    creator_number=number,
+                    creator_name=maker,
                     created_ms=created_ms,
                     posts=shown,
                     last_post_ms=last_post_ms or 0,

@@ -121,6 +121,19 @@ class Reading:
 
         return await self.look(look)
 
+    async def file(self, file: str) -> schema.Attachment:
+        """One that some post here names, as that post describes it."""
+
+        def look(sight: Sight) -> schema.Attachment:
+            wanted, post = finding.find_file(sight.connection, file)
+            (current,) = sight.connection.execute(
+                "SELECT current FROM forum_posts WHERE id = ?", (post,)
+            ).fetchone()
+            named = read_current(sight.connection, current).files
+            return self._reader.attachment(next(one for one in named if one.hash == wanted))
+
+        return await self.look(look)
+
     async def forks(self) -> schema.Forks:
         """Proofs that chains forked: of each record the header, which is what was signed."""
 

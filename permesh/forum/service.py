@@ -83,6 +83,9 @@ class Forum:
     async def labels(self, post: str) -> schema.Labels:
         return await self._reading.labels(post)
 
+    async def file(self, file: str) -> schema.Attachment:
+        return await self._reading.file(file)
+
     async def forks(self) -> schema.Forks:
         return await self._reading.forks()
 

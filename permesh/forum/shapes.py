@@ -99,6 +99,7 @@ class Shapes:
                     author=address(author),
                     author_number=number,
                     author_name=name,
+                    mine=author == sight.me,
                     reply_to=reply_to.hex() if reply_to else None,
                     created_ms=created_ms,
                     received_ms=received_ms,
@@ -109,7 +110,7 @@ class Shapes:
                     version=sight.charters.get(judged).number if judged else 1,
                     quotes=[quoted.hex() for quoted in content.quotes],
                     mentions=list(map(self.named, content.mentions)),
-                    attachments=[self._attachment(file) for file in content.files],
+                    attachments=[self.attachment(file) for file in content.files],
                     reactions=[] if removed else self._reactions(sight, post, room),
                     labels=sorted(values[post])[:MAX_VALUES],
                     edits=edits,
@@ -127,7 +128,7 @@ class Shapes:
             )
         return found
 
-    def _attachment(self, file: kinds.File) -> schema.Attachment:
+    def attachment(self, file: kinds.File) -> schema.Attachment:
         return schema.Attachment(
             hash=file.hash.hex(),
             name=file.name,

@@ -98,7 +98,7 @@ def post_body(content: Content) -> bytes:
     if content == Content(content.text, content.charter) and len(text) <= MAX_BODY_BYTES:
         # A text that fills a body to its last bytes is judged by its date.
         return text
-    raise _too_long(len(body))
+    raise _too_long(len(text) if len(text) > MAX_BODY_BYTES else len(body))
 
 
 def _too_long(size: int) -> PermeshError:

@@ -105,6 +105,8 @@ class Room(BaseModel):
     )
     purpose: str
     creator: str
+    creator_number: str = ""
+    creator_name: str = ""
     created_ms: int
     posts: int
     last_post_ms: int
@@ -206,6 +208,7 @@ class Post(BaseModel):
     author: str
     author_number: str
     author_name: str
+    mine: bool = Field(default=False, description="whether this member wrote it")
     reply_to: str | None
     created_ms: int
     received_ms: int
@@ -241,6 +244,9 @@ class Post(BaseModel):
 class Posts(BaseModel):
     items: list[Post]
     next_cursor: str | None = None
+    hint: str = Field(
+        default="", description="why a search may have found nothing, in one sentence"
+    )
 
 
 class NewPost(Asked):

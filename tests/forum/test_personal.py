@@ -265,6 +265,9 @@ def test_judgements(tmp_path: Path) -> None:
                 await refused(
                     desk.personal.judge(name, schema.NewJudgement(heard=heard)), "judgements.self"
                 )
+        await refused(
+            desk.personal.judge("me", schema.NewJudgement(labels=True)), "judgements.self"
+        )
         with pytest.raises(NotFound):
             await desk.personal.judge("nobody", schema.NewJudgement(heard="muted"))
         found = await desk.personal.count_stewards(schema.Stewards(count=False))

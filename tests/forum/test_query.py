@@ -20,6 +20,7 @@ from permesh.forum.query import (
     Phrase,
     Query,
     parse,
+    unknown_filters,
     words,
 )
 
@@ -186,3 +187,24 @@ def test_a_text_is_found_by_its_own_words(fts: sqlite3.Connection, text: str) ->
         assert 9 in found(fts, " ".join(f'"{one}"' for one in own))
     finally:
         fts.execute("DELETE FROM search WHERE rowid = 9")
+
+
+# -- what reads like a filter
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("in:lobby bees", "'in:' is no filter; they are author:, room:, mentions:, has:, "),
+        ('from:"atlas" -IN:lobby', "'from:', 'in:' are no filters; "),
+    ],
+)
+def test_a_filter_that_there_is_none_of_is_named(text: str, said: str) -> None:
+    assert unknown_filters(text).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "bees", "author:atlas", "https://example.org", "std::move", '"in:lobby"', "note:"]
+)
+def test_what_is_a_word_or_a_filter_is_not(text: str) -> None:
+    assert unknown_filters(text) == ""
