@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -18,6 +19,9 @@ from permesh.file_names import open_beside, open_new, safe_name
 
 from . import output
 from .root import Face, json_option, pass_face
+
+if TYPE_CHECKING:
+    from permesh.client import Client
 
 
 @click.group()
@@ -39,11 +43,17 @@ def attachment() -> None:
 @json_option
 @pass_face
 def attachment_get(face: Face, file_hash: str, post: str | None, path: Path | None) -> None:
-    """Fetch the file HASH from this member or from others, and keep it in this directory."""
+    """Fetch a file from this member or from others, and keep it in this directory.
+
+    HASH is what a post names it by, or a unique beginning of that.
+    """
     from .progress import StageBars
 
     with face.client() as client:
-        named = _file(client.read_post(post), file_hash) if post else None
+        named = (
+            _named(client, file_hash) if post is None else _file(client.read_post(post), file_hash)
+        )
+        file_hash = named.hash if named else file_hash
         name = safe_name(named.name if named else file_hash, file_hash)
         with client.open_file(file_hash) as chunks, _target(path, name) as (file, place):
             done = 0
@@ -58,10 +68,26 @@ def attachment_get(face: Face, file_hash: str, post: str | None, path: Path | No
         click.echo(f"{clean_line(place)}: {output.size(done)}")
 
 
+def _named(client: Client, file_hash: str) -> schema.Attachment | None:
+    """As a post here names it; a hash in full is fetched though no post does."""
+    try:
+        return client.file(file_hash)
+    except PermeshError as error:
+        if error.code == "attachment.unknown" and re.fullmatch("[0-9a-f]{64}", file_hash):
+            return None
+        raise
+
+
 def _file(post: schema.Post, file_hash: str) -> schema.Attachment:
-    for file in post.attachments:
-        if file.hash == file_hash:
-            return file
+    found = [file for file in post.attachments if file.hash.startswith(file_hash)]
+    if len({file.hash for file in found}) == 1:
+        return found[0]
+    if found:
+        raise PermeshError(
+            "attachment.ambiguous",
+            f"'{file_hash}' fits several files of that post.",
+            "Give more digits of the hash.",
+        )
     raise NotFound(
         "attachment.unknown",
         "That post names no such file.",

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from permesh import schema
+from permesh.display import clean_line
 from permesh.errors import PermeshError
 
 from . import forum_output, output
@@ -16,6 +17,7 @@ from .inputs import checked, confirm, gathered, put_files, text_of
 from .root import Face, json_option, pass_face
 
 MAX_READ = 10_000
+MAX_FILES = MAX_QUOTES = 8
 
 limit_option = click.option(
     "--limit",
@@ -68,6 +70,12 @@ def post(
     if draft:
         _save_draft(face, room, text_of(text or ""), reply_to)
         return
+    if len(files) > MAX_FILES or len(quotes) > MAX_QUOTES:
+        raise PermeshError(
+            "post.too_many",
+            "A post carries up to eight files, and quotes up to eight posts.",
+            "Put the others into another post.",
+        )
     with face.client() as client:
         kept = None
         if text is None and not files:
@@ -81,6 +89,7 @@ def post(
             quotes=list(quotes),
             attachments=attachments,
         )
+        place = client.status().mesh
         made = client.post(room, wanted)
         if kept is not None:
             client.save_draft(room, schema.NewDraft(text="", reply_to=kept.reply_to))
@@ -88,28 +97,44 @@ def post(
         output.print_json(made)
     else:
         click.echo(f"Posted {made.id[: output.SHORT_ID]}.")
+    if place.state == "member" and place.detail:  # suspended, revoked or moved, as far as is known
+        click.echo(f"It is kept here and may reach nobody. {clean_line(place.detail)}", err=True)
 
 
 def _save_draft(face: Face, room: str, text: str, reply_to: str | None) -> None:
+    if not text:
+        raise PermeshError(
+            "draft.empty",
+            "There is no text to keep.",
+            "Give it as an argument, or drop what is kept: permesh drafts drop ROOM",
+        )
     wanted = checked(schema.NewDraft, text=text, reply_to=reply_to)
     with face.client() as client:
         kept = client.save_draft(room, wanted)
     if face.json:
         output.print_json(kept)
     else:
-        click.echo("Kept as a draft." if kept.text else "The draft is gone.")
+        click.echo("Kept as a draft.")
 
 
 def _draft(drafts: list[schema.Draft], room: str, reply_to: str | None) -> schema.Draft:
+    found = _kept(drafts, room, reply_to)
+    if found is None:
+        raise PermeshError(
+            "draft.unknown",
+            "There is no text, and no draft is kept for this place.",
+            "Give the text as an argument, or - to read it from standard input.",
+        )
+    return found
+
+
+def _kept(drafts: list[schema.Draft], room: str, reply_to: str | None) -> schema.Draft | None:
+    """Of the room by its id; ``reply_to`` may be the beginning of an id."""
     for kept in drafts:
         answers = kept.reply_to or ""
         if kept.room == room and (answers.startswith(reply_to) if reply_to else not answers):
             return kept
-    raise PermeshError(
-        "draft.unknown",
-        "There is no text, and no draft is kept for this place.",
-        "Give the text as an argument, or - to read it from standard input.",
-    )
+    return None
 
 
 @click.command()
@@ -126,7 +151,10 @@ def _draft(drafts: list[schema.Draft], room: str, reply_to: str | None) -> schem
 @json_option
 @pass_face
 def read(face: Face, room: str, follow: bool, limit: int, hidden: bool) -> None:
-    """Print the posts of ROOM, the newest last."""
+    """Print the posts of ROOM, the newest last.
+
+    They stay unread until you say otherwise: permesh room read ROOM
+    """
     from .follow import Follower, newest
 
     def show(item: schema.Post) -> None:
@@ -147,6 +175,11 @@ def read(face: Face, room: str, follow: bool, limit: int, hidden: bool) -> None:
                 output.print_json(page)
             for item in () if face.json else page.items:
                 show(item)
+            if limit and not page.items and not face.json:
+                click.echo(
+                    "Nothing is to be read here yet. Write it with: permesh post ROOM TEXT",
+                    err=True,
+                )
 
 
 @click.command()
@@ -185,16 +218,24 @@ def search(face: Face, query: tuple[str, ...], limit: int) -> None:
     Write -- before a query that begins with a dash.
     """
     wanted = " ".join(query)
+    hint = ""
+
+    def page_of(cursor: str | None, most: int) -> schema.Posts:
+        nonlocal hint
+        page = client.search(wanted, cursor, most)
+        hint = page.hint
+        return page
+
     with face.client() as client:
-        items, cursor = gathered(lambda cursor, most: client.search(wanted, cursor, most), limit)
+        items, cursor = gathered(page_of, limit)
     if face.json:
-        output.print_json(schema.Posts(items=items, next_cursor=cursor))
+        output.print_json(schema.Posts(items=items, next_cursor=cursor, hint=hint))
         return
     screen = output.console()
     for item in items:
         screen.print(forum_output.found(item))
     if not items:
-        click.echo("Nothing was found.", err=True)
+        click.echo(f"Nothing was found. {clean_line(hint)}".rstrip(), err=True)
 
 
 @click.command()
@@ -215,8 +256,10 @@ def edit(face: Face, post: str, text: str) -> None:
 @pass_face
 def remove(face: Face, post: str, yes: bool) -> None:
     """Take back your post ID: every member that hears of it drops its text and its edits."""
-    confirm("Its text is lost for good. Remove the post?", yes=yes)
     with face.client() as client:
+        found = client.read_post(post)
+        if found.author == client.identity().agent and not found.removed:  # else nothing is lost
+            confirm("Its text is lost for good. Remove the post?", yes=yes)
         removed = client.remove(post)
     if face.json:
         output.print_json(removed)
@@ -251,6 +294,8 @@ def versions(face: Face, post: str) -> None:
     screen = output.console()
     for text in forum_output.versions(found):
         screen.print(text)
+    if not found.items:
+        click.echo("Its author removed it.", err=True)
 
 
 @click.command()
@@ -269,20 +314,56 @@ def inbox(face: Face, unread: bool, mark_read: bool, limit: int) -> None:
     if face.json:
         output.print_json(schema.Inbox(items=items, unread=new, next_cursor=cursor))
     else:
-        output.console().print(forum_output.inbox(items))
+        nothing = "Nothing is new." if unread else "Nobody has mentioned or answered you yet."
+        output.show_list(forum_output.inbox(items), nothing)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def drafts(context: click.Context) -> None:
+    """List what you have typed and not posted; `post ROOM` without a text posts one."""
+    if context.invoked_subcommand is None:
+        context.invoke(drafts_list)
+
+
+@drafts.command("list")
 @json_option
 @pass_face
-def drafts(face: Face) -> None:
-    """List what you have typed and not posted; `post ROOM` without a text posts one."""
+def drafts_list(face: Face) -> None:
+    """List what you have typed and not posted."""
     with face.client() as client:
         found = client.drafts()
     if face.json:
         output.print_json(found)
     else:
-        output.console().print(forum_output.drafts(found.items))
+        output.show_list(
+            forum_output.drafts(found.items),
+            "No draft is kept. Keep one with: permesh post ROOM TEXT --draft",
+        )
+
+
+@drafts.command("drop")
+@click.argument("room")
+@click.option("--reply", "reply_to", metavar="ID", help="The post that the draft answers.")
+@json_option
+@pass_face
+def drafts_drop(face: Face, room: str, reply_to: str | None) -> None:
+    """Throw away the draft that is kept for ROOM, or for an answer there."""
+    with face.client() as client:
+        known = client.drafts().items
+        # As the list names it, since the room may not be here any more.
+        place = next((one.room for one in known if one.room_name == room), None)
+        found = _kept(known, place or client.room(room).id, reply_to)
+        if found is None:
+            raise PermeshError(
+                "draft.unknown", "No draft is kept for this place.", "List them: permesh drafts"
+            )
+        gone = client.save_draft(found.room, schema.NewDraft(text="", reply_to=found.reply_to))
+    if face.json:
+        output.print_json(gone)
+    else:
+        click.echo("The draft is gone.")
 
 
 COMMANDS = (post, read, thread, search, edit, remove, react, versions, inbox, drafts)

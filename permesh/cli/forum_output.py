@@ -59,7 +59,7 @@ def room(item: schema.Room) -> Table:
         ("Id", item.id),
         *([("Looks like", f"{item.looks_like}, which is another room")] if item.looks_like else []),
         ("Purpose", item.purpose),
-        ("Made", f"{when(item.created_ms)} by {item.creator}"),
+        ("Made", f"{when(item.created_ms)} by {_maker(item)}"),
         ("Charter", f"version {item.version}" + (", you are a steward" if item.steward else "")),
         ("You", f"{followed}, {may}"),
         ("Posts", f"{item.posts}, {item.unread} unread, {item.hidden} hidden"),
@@ -68,14 +68,22 @@ def room(item: schema.Room) -> Table:
     return pairs(rows)
 
 
+def _maker(item: schema.Room) -> str:
+    return named(
+        schema.Named(agent=item.creator, number=item.creator_number, name=item.creator_name)
+    )
+
+
 def _writers(writers: schema.Writers) -> str:
     match writers.who:
         case "standing":
-            return f"who has a standing of {writers.standing:g} or more"
+            return f"who has a standing of {writers.standing:g} or more, and the stewards"
+        case "members" if writers.members:
+            return f"{names(writers.members)}, and the stewards"
         case "members":
-            return names(writers.members)
+            return "the stewards alone"
         case "founders":
-            return "the founders of the mesh"
+            return "the founders of the mesh, and the stewards"
     return "everyone"
 
 
@@ -141,7 +149,8 @@ def _remarks(item: schema.Post, *, in_thread: bool) -> Iterator[str]:
     if item.late:
         yield f"late: {item.late}"
     if item.hidden:
-        yield f"hidden: {item.why or item.hidden}"
+        # One's own is shown to oneself whatever others see.
+        yield f"hidden{' from others' if item.mine else ''}: {item.why or item.hidden}"
     if item.alike:
         yield f"and {item.alike} more like it"
 

@@ -18,14 +18,15 @@ from pydantic import BaseModel, ValidationError
 from permesh import schema
 from permesh.display import clean_line
 from permesh.errors import PermeshError
+from permesh.schema.forum import HEX
 
 if TYPE_CHECKING:
     from permesh.client import Client
 
     from .progress import StageBars
 
-# More than a post may hold, so that the daemon is the one to refuse it.
-MAX_STDIN_BYTES = 64 * 1024
+# What a draft may hold, and more than a post may, so that the daemon is the one to refuse that.
+MAX_STDIN_BYTES = 128 * 1024
 PIECE = 64 * 1024  # bytes of a file at a time
 PAGE = 500  # what the daemon gives at most
 
@@ -44,13 +45,16 @@ class Page(Protocol[Item]):
 
 
 def read_stdin() -> str:
-    raw = sys.stdin.buffer.read(MAX_STDIN_BYTES)
+    raw = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(raw) > MAX_STDIN_BYTES:
+        raise PermeshError(
+            "text.too_long",
+            f"Standard input has more than {MAX_STDIN_BYTES} bytes (128 KiB).",
+            "Shorten it: a post may have 32 KiB.",
+        )
     try:
         return raw.decode().rstrip("\n")
     except UnicodeDecodeError as error:
-        # The limit may have cut a character; then it is too long, not wrong.
-        if len(raw) == MAX_STDIN_BYTES and error.start > len(raw) - 4:
-            return raw[: error.start].decode()
         raise PermeshError(
             "text.not_utf8",
             "Standard input is not UTF-8 text.",
@@ -70,6 +74,12 @@ def checked(shape: type[Shape], **fields: Any) -> Shape:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
+        if first.get("ctx", {}).get("pattern") == HEX:
+            raise PermeshError(
+                "request.invalid",
+                f"'{clean_line(str(first['input']))[:80]}' is no id.",
+                "Give at least 4 digits of the id, as permesh read ROOM shows it.",
+            ) from error
         raise PermeshError(
             "request.invalid",
             f"'{field}' does not fit: {first['msg']}.",

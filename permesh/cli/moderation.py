@@ -47,7 +47,10 @@ def labels(face: Face, post: str) -> None:
     if face.json:
         output.print_json(found)
     else:
-        output.console().print(forum_output.labels(found.items))
+        output.show_list(
+            forum_output.labels(found.items),
+            "Nobody has labelled this post. Do it with: permesh label ID VALUE",
+        )
 
 
 def _judge(face: Face, agent: str, judgement: schema.NewJudgement, words: str) -> None:
@@ -56,7 +59,7 @@ def _judge(face: Face, agent: str, judgement: schema.NewJudgement, words: str) -
     if face.json:
         output.print_json(made)
     else:
-        click.echo(clean_line(f"{forum_output.named(made.who)} {words}."))
+        click.echo(clean_line(f"{forum_output.named(made.who)}{words}."))
 
 
 def _hearing(
@@ -67,7 +70,7 @@ def _hearing(
     @json_option
     @pass_face
     def command(face: Face, agent: str) -> None:
-        _judge(face, agent, schema.NewJudgement(heard=heard), words)
+        _judge(face, agent, schema.NewJudgement(heard=heard), f" {words}")
 
     return command
 
@@ -79,7 +82,7 @@ def _hearing(
 @pass_face
 def trust_labels(face: Face, agent: str, off: bool) -> None:
     """Go by AGENT's labels: posts that it labels hide or spam are hidden here."""
-    words = "no longer decides what is hidden here" if off else "decides what is hidden here"
+    words = "'s labels count only where it is a steward" if off else "'s labels count here"
     _judge(face, agent, schema.NewJudgement(labels=not off), words)
 
 
@@ -116,7 +119,7 @@ def forks(face: Face) -> None:
     if face.json:
         output.print_json(found)
     else:
-        output.console().print(forum_output.forks(found.items))
+        output.show_list(forum_output.forks(found.items), "No member's chain has forked.")
 
 
 COMMANDS = (

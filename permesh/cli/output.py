@@ -88,6 +88,14 @@ def table(
     return made
 
 
+def show_list(items: Table, nothing: str) -> None:
+    """A list, or in words that there is none and what comes next; never headings alone."""
+    if items.row_count:
+        console().print(items)
+    else:
+        click.echo(nothing, err=True)
+
+
 def pairs(rows: Iterable[tuple[str, str]]) -> Table:
     """A label and its value a line."""
     grid = Table.grid(padding=(0, 2))

@@ -9,12 +9,21 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from . import output
+
+
+class _Bytes(DownloadColumn):
+    """Nothing where there are no bytes to count, as while a model is converted."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total or task.completed else Text()
 
 
 class StageBars:
@@ -24,7 +33,7 @@ class StageBars:
         self._progress = Progress(
             TextColumn("{task.description:<12}"),
             BarColumn(),
-            DownloadColumn(),
+            _Bytes(),
             TimeRemainingColumn(),
             console=output.console(stderr=True),
             disable=quiet,
@@ -32,7 +41,6 @@ class StageBars:
         self._bars: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -41,10 +49,12 @@ class StageBars:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._bars:  # ending without a bar prints an empty line
+            self._progress.stop()
 
     def update(self, stage: str, done: int, total: int) -> None:
         """``done`` of ``total`` bytes; a ``total`` of 0 is one that is not known yet."""
         if stage not in self._bars:
+            self._progress.start()
             self._bars[stage] = self._progress.add_task(stage, total=total or None)
         self._progress.update(self._bars[stage], completed=done, total=total or None)

@@ -126,7 +126,10 @@ def releases_list(face: Face) -> None:
     if face.json:
         output.print_json(found)
     else:
-        output.console().print(output.releases(found.items))
+        output.show_list(
+            output.releases(found.items),
+            "The mesh has named no release yet. A registrar does: permesh releases accept",
+        )
 
 
 @releases.command("accept")
@@ -185,7 +188,10 @@ def proposals(face: Face) -> None:
     if face.json:
         output.print_json(found)
     else:
-        output.console().print(output.proposals(found.items))
+        output.show_list(
+            output.proposals(found.items),
+            "No proposal waits for approvals. Who asks to be let in: permesh members",
+        )
 
 
 @click.command()

@@ -42,7 +42,7 @@ class Face:
             raise PermeshError(
                 "home.unknown",
                 "There is no home directory to keep a member in.",
-                "Set PERMESH_HOME, or use --home DIR.",
+                "Set PERMESH_HOME, or name one: permesh --home DIR COMMAND",
             ) from error
 
     def client(self) -> Client:
@@ -83,6 +83,9 @@ class Root(click.Group):
             )
             sys.stdout.flush()
         except click.ClickException as error:
+            # Wrong usage ends before `--json` was looked at.
+            if face.json or _asks_for_json(sys.argv[1:] if args is None else args):
+                _print_problem("usage", error.format_message(), _help_of(error))
             error.show()
             status = error.exit_code
         except (click.Abort, KeyboardInterrupt):
@@ -107,12 +110,25 @@ def _explain(face: Face, error: BaseException) -> int:
             f"Set PERMESH_DEBUG=1 for the traceback; the daemon's own log is {face.home.log}.",
         )
     if face.json:
-        from .output import print_json
-
-        problem = {"code": cause.code, "message": cause.message, "remedy": cause.remedy}
-        print_json({"error": problem})
+        _print_problem(cause.code, cause.message, cause.remedy)
     click.echo(f"permesh: {clean_line(str(cause))}", err=True)
     return 1
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options
+
+
+def _help_of(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"See: {context.command_path if context else 'permesh'} --help"
+
+
+def _print_problem(code: str, message: str, remedy: str) -> None:
+    from .output import print_json
+
+    print_json({"error": {"code": code, "message": message, "remedy": remedy}})
 
 
 def _leaf(error: BaseException) -> BaseException:

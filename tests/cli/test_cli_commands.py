@@ -104,7 +104,15 @@ def test_standard_input_without_end_is_too_long(permesh) -> None:
     permesh("room", "create", "lobby")
     result = permesh("post", "lobby", "-", input="é" * 500_000)
     assert result.exit_code == 1
-    assert "(32 KiB). Shorten it" in result.stderr
+    assert "has more than 131072 bytes" in result.stderr
+    assert "32 KiB" in result.stderr
+
+
+def test_a_text_that_is_too_long_is_counted_whole(permesh) -> None:
+    permesh("room", "create", "lobby")
+    result = permesh("post", "lobby", "-", input="x" * 70_000)
+    assert result.exit_code == 1
+    assert "The post has 70000 bytes and the limit is 32768 (32 KiB). Shorten it" in result.stderr
 
 
 def test_markup_is_only_text(permesh) -> None:

@@ -102,8 +102,12 @@ def test_what_does_not_exist_is_named(permesh, command, expected: str) -> None:
 )
 def test_wrong_usage_exits_2(permesh, command: list[str]) -> None:
     result = permesh(*command)
-    assert result.exit_code == 2
+    assert (result.exit_code, result.stdout) == (2, "")
     assert "Traceback" not in result.stderr
+    asked = permesh(*command, "--json")
+    assert asked.exit_code == 2
+    assert json.loads(asked.stdout)["error"]["remedy"].endswith("--help")
+    assert permesh(*command, "--", "--json").stdout == ""
 
 
 @pytest.mark.parametrize(("prompt", "typed"), [("", ""), (" \n", ""), ("-", ""), ("-", "\n")])

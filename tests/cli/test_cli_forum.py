@@ -76,16 +76,23 @@ def test_a_room_is_shown_followed_and_left(permesh) -> None:
         (["room", "show", "attic"], "List the rooms with: permesh room list"),
         (["room", "create", "No Name"], "Use 1 to 64 of a-z"),
         (["room", "create", "attic", "--member", "nobody"], "See who is here with: permesh"),
-        (["room", "create", "lobby", "--standing", "-1"], "'standing' does not fit: "),
-        (["room", "create", "lobby", "--keep-days", "99999"], "'keep_days' does not fit: "),
-        (["room", "read", "lobby", "--post", "XYZ"], "'post' does not fit: "),
+        (["room", "create", "attic", "--writers", "standing"], "Add the least that it takes: "),
+        (["room", "read", "lobby", "--post", "XYZ"], "Give at least 4 digits of the id"),
         (["post", "lobby/attic", "hello"], "have no slash"),
         (["thread", "abcdef"], "There is no post 'abcdef'"),
         (["label", "abcdef", "NOISE"], "'value' does not fit: "),
         (["mute", "nobody"], "permesh members"),
         (["search", "before:never"], "never"),
-        (["remove", "abcdef"], "Say so with --yes."),
-        (["post", "lobby", "x", "--reply", "ff"], "There is no post 'ff'"),
+        (["remove", "abcdef", "--yes"], "There is no post 'abcdef'"),
+        (["remove", "abcdef"], "There is no post 'abcdef'"),
+        (["post", "lobby", "x", "--reply", "ff"], "Give at least 4 digits of the id."),
+        (["post", "lobby", "--draft"], "Give it as an argument"),
+        (["drafts", "drop", "lobby"], "List them: permesh drafts"),
+        (["drafts", "drop", "attic"], "There is no room 'attic'"),
+        (["post", "lobby", "x", *["--quote", "abcdef"] * 9], "Put the others into another post."),
+        (["attachment", "get", "ab"], "Give at least 4 digits of the id."),
+        (["attachment", "get", "abcd"], "Copy the hash from: permesh read ROOM"),
+        (["trust-labels", "atlas"], "Name another member."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
@@ -101,7 +108,87 @@ def parsed_error(result: Result) -> str:
     return json.loads(result.stdout)["error"]["remedy"]
 
 
+@pytest.mark.parametrize(
+    "option",
+    [("--keep-days", "-3"), ("--keep-days", "99999"), ("--standing", "-1"), ("--post-bytes", "x")],
+    ids=" ".join,
+)
+def test_a_number_beyond_its_limits_is_wrong_usage(permesh, option) -> None:
+    result = permesh("room", "create", "lobby", *option, "--json")
+    assert result.exit_code == 2
+    problem = json.loads(result.stdout)["error"]
+    assert problem["code"] == "usage"
+    assert option[0] in problem["message"]
+    assert problem["remedy"].endswith(" room create --help")
+
+
+def test_a_steward_does_not_shut_itself_out_unasked(permesh) -> None:
+    permesh("room", "create", "lobby")
+    line = failed(permesh("room", "charter", "lobby", "--steward", "birch"))
+    assert "without you" in line
+    assert "--yes" in line
+    for spelling in ("atlas", "AGT-0001"):
+        two = ("--steward", spelling, "--steward", "birch")
+        assert len(parsed(permesh("room", "charter", "lobby", *two, "--json"))["stewards"]) == 2
+    handed = permesh("room", "charter", "lobby", "--steward", "birch", "--yes", "--json")
+    assert [one["name"] for one in parsed(handed)["stewards"]] == ["birch"]
+    # Who is none may not change it anyway.
+    assert "Only a steward" in failed(permesh("room", "charter", "lobby", "--steward", "birch"))
+
+
+def test_who_may_post_is_said_with_the_stewards(permesh) -> None:
+    permesh("room", "create", "lobby", "--writers", "members", "--member", "birch")
+    assert "AGT-0002 birch, and the stewards" in permesh("room", "charter", "lobby").stdout
+    permesh("room", "create", "attic", "--writers", "members")
+    assert "the stewards alone" in permesh("room", "charter", "attic").stdout
+    assert "by AGT-0001 atlas" in permesh("room", "show", "attic").stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "next_step"),
+    [
+        (["room", "list"], "permesh room create NAME"),
+        (["room", "list", "--followed"], "You follow no room."),
+        (["room", "list", "--not-followed"], "You follow every room"),
+        (["drafts"], "permesh post ROOM TEXT --draft"),
+        (["drafts", "list"], "permesh post ROOM TEXT --draft"),
+        (["inbox"], "Nobody has mentioned"),
+        (["inbox", "--unread"], "Nothing is new."),
+        (["proposals"], "permesh members"),
+        (["releases"], "permesh releases accept"),
+        (["forks"], "No member's chain has forked."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_empty_list_says_so_in_words(permesh, command: list[str], next_step: str) -> None:
+    result = permesh(*command)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert next_step in result.stderr
+
+
 # -- posts -----------------------------------------------------------------------------------------
+
+
+def test_a_room_without_posts_says_how_to_write_one(permesh) -> None:
+    permesh("room", "create", "lobby")
+    assert "permesh post ROOM TEXT" in permesh("read", "lobby").stderr
+
+
+def test_a_member_that_others_refuse_is_told_when_it_posts(
+    permesh, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    permesh("room", "create", "lobby")
+    assert permesh("post", "lobby", "hello").stderr == ""
+    now = daemon.run(daemon.node.status)
+    now.mesh.detail = "The registrars have suspended this member: noise"
+
+    async def status() -> schema.Status:
+        return now
+
+    monkeypatch.setattr(daemon.node, "status", status)
+    result = permesh("post", "lobby", "hello?", "--json")
+    assert parsed(result)["text"] == "hello?"
+    assert "may reach nobody. The registrars have suspended this member: noise" in result.stderr
 
 
 def test_a_thread_is_indented_and_read_in_order(permesh, post: str) -> None:
@@ -131,6 +218,15 @@ def test_a_post_is_removed_if_its_author_means_it(permesh, post: str) -> None:
     shown = permesh("read", "lobby").stdout
     assert "removed by its author" in shown
     assert "hello" not in shown
+    versions = permesh("versions", post)
+    assert (versions.stdout, versions.stderr) == ("", "Its author removed it.\n")
+
+
+def test_nobody_is_asked_about_a_post_that_is_not_theirs(permesh, daemon: Daemon) -> None:
+    lobby = daemon.node.birch.room("lobby")
+    post = daemon.node.birch.post(lobby.id, "hello")
+    daemon.run(daemon.node.receive, lobby, post)
+    assert "Only its author may" in failed(permesh("remove", post.id.hex()))
 
 
 def test_a_quote_stands_before_the_text(permesh, post: str) -> None:
@@ -155,6 +251,24 @@ def test_posts_are_found(permesh, post: str) -> None:
     assert (
         parsed(permesh("search", "--json", "--", "author:atlas", "-bees"))["items"][0]["id"] == post
     )
+
+
+def test_a_filter_that_there_is_none_of_is_said_where_nothing_is_found(permesh) -> None:
+    hint = permesh("search", "in:lobby", "wasps").stderr
+    assert "Nothing was found. 'in:' is no filter; they are author:, room:, " in hint
+    assert parsed(permesh("search", "in:lobby", "--json"))["hint"]
+    assert permesh("search", "https://example.org").stderr == "Nothing was found.\n"
+
+
+def test_a_draft_goes_only_if_it_is_dropped(permesh, post: str) -> None:
+    permesh("post", "lobby", "not yet", "--draft")
+    permesh("post", "lobby", "an answ", "--draft", "--reply", post)
+    assert "no text to keep" in failed(permesh("post", "lobby", "--draft"))
+    assert "no text to keep" in failed(permesh("post", "lobby", "-", "--draft", input=""))
+    assert permesh("drafts", "drop", "lobby", "--reply", post[:8]).stdout == "The draft is gone.\n"
+    assert [one["text"] for one in parsed(permesh("drafts", "--json"))["items"]] == ["not yet"]
+    assert parsed(permesh("drafts", "drop", "lobby", "--json"))["text"] == ""
+    assert parsed(permesh("drafts", "list", "--json"))["items"] == []
 
 
 def test_a_draft_is_kept_and_posted_later(permesh, post: str) -> None:
@@ -190,7 +304,8 @@ def test_the_inbox_tells_who_answers(permesh, daemon: Daemon, post: str) -> None
 def test_a_label_hides_and_is_taken_back(permesh, post: str) -> None:
     assert "spam" in permesh("label", post, "spam", "--reason", "it is").stdout
     assert "it is" in permesh("labels", post).stdout
-    assert "hidden: " in permesh("read", "lobby").stdout  # one's own is always there
+    # One's own is always there.
+    assert "hidden from others: It is labelled" in permesh("read", "lobby").stdout
     assert "taken back" in permesh("label", post, "spam", "--off").stdout
     assert parsed(permesh("labels", post, "--json"))["items"][0]["on"] is False
     assert parsed(permesh("label", "birch", "spam", "--member", "--json"))["target"].startswith(
@@ -225,9 +340,10 @@ def test_whose_labels_count_is_chosen(permesh, daemon: Daemon) -> None:
     permesh("judgements", "--no-stewards")
     assert "do not count" in permesh("judgements").stdout
     assert "spam, spam" in permesh("read", "lobby").stdout
-    assert "decides what is hidden here" in permesh("trust-labels", "birch").stdout
+    said = permesh("trust-labels", "birch").stdout
+    assert said == "AGT-0002 birch's labels count here.\n"
     assert "spam, spam" not in permesh("read", "lobby").stdout
-    permesh("trust-labels", "birch", "--off")
+    assert "only where it is a steward" in permesh("trust-labels", "birch", "--off").stdout
     assert "spam, spam" in permesh("read", "lobby").stdout
     assert made["hidden"] == ""
 
@@ -291,11 +407,35 @@ def test_files_go_into_a_post_and_come_out_of_it(permesh, here) -> None:
     (file,) = post["attachments"]
     assert (file["name"], file["type"], file["bytes"]) == ("notes.txt", "text/plain", 10)
     assert f"file: notes.txt (10 B) {file['hash']}" in permesh("read", "lobby").stdout
-    got = parsed(permesh("attachment", "get", file["hash"], "--json"))
+    got = parsed(permesh("attachment", "get", file["hash"][:4], "--json"))
     assert (here / got["file"]).read_bytes() == b"some bytes"
-    assert got["file"] == file["hash"]
-    assert permesh("attachment", "get", file["hash"], "-o", "-").stdout == "some bytes"
+    assert (got["hash"], got["file"]) == (file["hash"], "notes (1).txt")
+    for name in (file["hash"], file["hash"][:8]):
+        assert permesh("attachment", "get", name, "-o", "-").stdout == "some bytes"
     assert "copy: 10 B" in permesh("attachment", "get", file["hash"], "-o", "copy").stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_that_no_post_names_is_had_by_its_whole_hash(permesh, daemon: Daemon) -> None:
+    with Client(daemon.home.socket) as client:
+        stored = client.put_file([b"bytes"])
+    assert "Copy the hash from" in failed(permesh("attachment", "get", stored.hash[:12]))
+    assert parsed(permesh("attachment", "get", stored.hash, "--json"))["file"] == stored.hash
+
+
+def test_the_beginning_of_a_hash_has_to_stand_for_one_file(permesh, daemon: Daemon) -> None:
+    lobby = daemon.node.birch.room("lobby")
+    files = tuple(File(bytes([18, 52]) + bytes([last]) * 30, 5, f"{last}.txt") for last in range(2))
+    post = daemon.node.birch.post(lobby.id, "see", files=files)
+    daemon.run(daemon.node.receive, lobby, post)
+    for more in ([], ["--of", post.id.hex()]):
+        assert "more digits" in failed(permesh("attachment", "get", "1234", *more))
+
+
+def test_more_files_than_a_post_carries_are_said_before_any_is_read(permesh, here) -> None:
+    (here / "a").write_bytes(b"a")
+    line = failed(permesh("post", "attic", "x", *["--attach", "a"] * 9))
+    assert "A post carries up to eight files" in line
 
 
 def test_a_file_overwrites_nothing(permesh, here) -> None:

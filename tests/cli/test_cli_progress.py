@@ -5,6 +5,18 @@ import pytest
 from permesh.cli.progress import StageBars
 
 
+def test_what_fails_before_it_begins_leaves_no_empty_line(capsys: pytest.CaptureFixture) -> None:
+    with StageBars():
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stage_without_bytes_counts_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with StageBars() as bars:
+        bars.update("convert", 0, 0)
+    assert "bytes" not in capsys.readouterr().err
+
+
 def test_each_stage_has_a_bar_whose_total_may_come_late(capsys: pytest.CaptureFixture[str]) -> None:
     with StageBars() as bars:
         bars.update("download", 10, 0)
