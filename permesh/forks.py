@@ -46,8 +46,7 @@ def _is_chain(cursor: sqlite3.Cursor, run: Sequence[Record]) -> bool:
         (header.author, header.seq - 1, min(last + 1, MAX_UINT), last - header.seq + 4),
     ).fetchall()
     return all(
-        after[0] == before[0] + 1 and after[2] == before[1]
-        for before, after in pairwise(around)
+        after[0] == before[0] + 1 and after[2] == before[1] for before, after in pairwise(around)
     )
 
 
