@@ -221,10 +221,13 @@ def test_a_post_is_found_in_its_own_room_only(store: Store) -> None:
     store.save([one, other, post], 1)
     assert finding.find_parent(store.connection, one.id, post.id.hex()[:10]) == post.id
     assert finding.find_post(store.connection, post.id.hex()[:10]) == post.id
-    for room, reference in ((other, post.id.hex()), (one, "abc"), (one, "f" * 64), (one, "")):
+    for room, reference in ((other, post.id.hex()), (one, "f" * 64), (one, "no id")):
         with pytest.raises(NotFound) as caught:
             finding.find_parent(store.connection, room.id, reference)
         assert caught.value.code == "post.unknown_parent"
+    with pytest.raises(PermeshError) as short:
+        finding.find_parent(store.connection, one.id, post.id.hex()[:3])
+    assert short.value.code == "id.too_short"
 
 
 # -- what is hidden, and why
